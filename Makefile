@@ -1,0 +1,56 @@
+# The house's commands. `make` alone lists them. Everything that Python needs is installed into .venv,
+# which remembers what it was built from: nothing is done twice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-python test-rust check bench clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+$(BIN)/python:
+	@echo "setup: a virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "bide needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || \
+	  { rm -rf $(VENV) && $(PYTHON) -m pip install --quiet --user virtualenv && $(PYTHON) -m virtualenv --quiet $(VENV); }
+
+$(VENV)/.installed: $(NATIVE_SOURCES) | $(BIN)/python
+	@command -v cargo >/dev/null || { echo "bide is built with Rust: install it (https://rustup.rs), then run this again"; exit 2; }
+	@echo "setup: the release extension and the development tools (a minute or two, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed ## build the extension and install everything into .venv
+
+demo: setup ## the main job: a sync against a rate-limited stand-in server
+	@$(BIN)/bide demo
+
+test: test-python test-rust ## all tests, Python and Rust (BIDE_PURE=1: the Python suite on the pure twin)
+
+test-python: setup
+	@echo "test: the Python suite"
+	@$(BIN)/python -m pytest -q
+
+test-rust:
+	@echo "test: the Rust suite"
+	@cargo test --quiet --locked --package bide-core
+
+check: setup ## linters and type checkers, Python and Rust
+	@echo "check: ruff"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "check: mypy, pyright"
+	@$(BIN)/mypy
+	@$(BIN)/basedpyright --warnings
+	@echo "check: cargo fmt, clippy"
+	@cargo fmt --all --check && cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+bench: setup ## measure native against pure, and the decision engine
+	@$(BIN)/python -m pytest benches/python -q --benchmark-enable
+
+clean: ## remove what was built
+	rm -rf $(VENV) target python/bide/*.so

@@ -1,0 +1,1 @@
+"""bide tells any HTTP client what to do with a response, and keeps it inside a rate limit."""

@@ -1,0 +1,2 @@
+//! The limiter's core.
+#![forbid(unsafe_code)]
