@@ -1,1 +1,50 @@
-"""bide tells any HTTP client what to do with a response, and keeps it inside a rate limit."""
+"""bide tells any HTTP client what to do with a response, and keeps it inside a rate limit.
+
+>>> import bide
+>>> bide.decide(bide.Reply(503, {"Retry-After": "7"}), draw=0.0).wait
+7.0
+>>> limiter = bide.Limiter("2/minute")
+>>> [limiter.try_acquire("a key") for _ in range(3)]
+[True, True, False]
+
+Rules of this file: it is one table of public names, and imports nothing until a name is used (PEP 562), so
+that ``import bide.policy`` loads neither the limiter nor asyncio nor TOML. A public name is added here, under
+``TYPE_CHECKING``, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bide.errors import BideError, Deferred, PolicyError, StoreError
+
+_HOME = {
+    "BideError": "bide.errors",
+    "Deferred": "bide.errors",
+    "PolicyError": "bide.errors",
+    "StoreError": "bide.errors",
+}
+"""Public name -> the module that defines it."""
+
+_MODULES = frozenset({"errors"})
+"""Public modules, loaded when they are first named: ``bide.httpx`` needs no second import."""
+
+__all__ = ["BideError", "Deferred", "PolicyError", "StoreError"]
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _HOME:
+        value: object = getattr(import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"bide.{name}")
+    else:
+        raise AttributeError(f"module 'bide' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,0 +1,51 @@
+"""The exceptions of bide's own: one tree.
+
+    BideError
+     ├── PolicyError (also ValueError)   a policy's name or file is wrong; says where and what to write
+     ├── StoreError                      the place where counters live cannot be opened, or was lost
+     └── Deferred                        cease now and resume later; carries the decision that says when
+
+Rules: a mistake in an argument is a plain TypeError or ValueError, as everywhere in Python, and is raised
+at once. What a server sends never raises. No message shows a key or a token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bide.policy import Decision
+
+__all__ = ["BideError", "Deferred", "PolicyError", "StoreError"]
+
+
+class BideError(Exception):
+    """The base of every exception that only bide raises."""
+
+
+class PolicyError(BideError, ValueError):
+    """A policy cannot be loaded: an unknown name, or a mistake in its file."""
+
+
+class StoreError(BideError):
+    """A store cannot be opened or used; the message says what to do."""
+
+
+class Deferred(BideError):
+    """The work should cease now and go on later.
+
+    An adapter raises a subclass that is also its client's own exception for the last failure, so that
+    existing ``except`` clauses go on working.
+
+    Attributes:
+        decision: the decision; ``decision.resume_at`` is the Unix time before which nothing should be sent.
+        response: the last response, in the client's own type; None when no response came.
+    """
+
+    decision: Decision
+    response: object
+
+    def __init__(self, decision: Decision, response: object = None) -> None:
+        super().__init__(decision.advice)
+        self.decision = decision
+        self.response = response

@@ -1,0 +1,46 @@
+"""The public surface: what ``bide`` offers is what ``__all__`` says, and every name leads somewhere."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import bide
+
+SOURCE = Path(bide.__file__).read_text(encoding="utf-8")
+
+
+def names_under_type_checking() -> set[str]:
+    block = next(node for node in ast.parse(SOURCE).body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def test_the_table_the_types_and_all_name_the_same_things() -> None:
+    assert set(bide._HOME) == set(bide.__all__) == names_under_type_checking()
+
+
+def test_all_is_sorted_and_without_doubles() -> None:
+    assert list(bide.__all__) == sorted(set(bide.__all__))
+
+
+@pytest.mark.parametrize("name", bide.__all__)
+def test_every_public_name_is_the_object_its_module_defines(name: str) -> None:
+    home = importlib.import_module(bide._HOME[name])
+    assert getattr(bide, name) is getattr(home, name)
+    assert name in home.__all__
+
+
+@pytest.mark.parametrize("name", sorted(bide._MODULES))
+def test_every_public_module_is_reached_by_its_name(name: str) -> None:
+    assert getattr(bide, name) is importlib.import_module(f"bide.{name}")
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'decode'"):
+        _ = bide.decode  # type: ignore[attr-defined]  # the mistake under test
+
+
+def test_dir_lists_every_public_name() -> None:
+    assert {*bide.__all__, *bide._MODULES} <= set(dir(bide))
