@@ -10,7 +10,7 @@ NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '
 .PHONY: help setup demo test test-python test-rust check bench clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@echo "setup: a virtual environment in $(VENV)"
