@@ -17,20 +17,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bide.errors import BideError, Deferred, PolicyError, StoreError
+    from bide.errors import BideError, Deferred, PolicyError, Refused, StoreError
+    from bide.limiter import IMPLEMENTATION, Limit, Limiter, Outcome, Stats
 
 _HOME = {
     "BideError": "bide.errors",
     "Deferred": "bide.errors",
+    "IMPLEMENTATION": "bide.limiter",
+    "Limit": "bide.limiter",
+    "Limiter": "bide.limiter",
+    "Outcome": "bide.limiter",
     "PolicyError": "bide.errors",
+    "Refused": "bide.errors",
+    "Stats": "bide.limiter",
     "StoreError": "bide.errors",
 }
 """Public name -> the module that defines it."""
 
-_MODULES = frozenset({"errors"})
+_MODULES = frozenset({"errors", "limiter", "testing"})
 """Public modules, loaded when they are first named: ``bide.httpx`` needs no second import."""
 
-__all__ = ["BideError", "Deferred", "PolicyError", "StoreError"]
+__all__ = [
+    "IMPLEMENTATION",
+    "BideError",
+    "Deferred",
+    "Limit",
+    "Limiter",
+    "Outcome",
+    "PolicyError",
+    "Refused",
+    "Stats",
+    "StoreError",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -3,6 +3,7 @@
     BideError
      ├── PolicyError (also ValueError)   a policy's name or file is wrong; says where and what to write
      ├── StoreError                      the place where counters live cannot be opened, or was lost
+     ├── Refused (also TimeoutError)     a limiter has no room within the time given; carries the outcome
      └── Deferred                        cease now and resume later; carries the decision that says when
 
 Rules: a mistake in an argument is a plain TypeError or ValueError, as everywhere in Python, and is raised
@@ -14,9 +15,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bide.limiter import Outcome
     from bide.policy import Decision
 
-__all__ = ["BideError", "Deferred", "PolicyError", "StoreError"]
+__all__ = ["BideError", "Deferred", "PolicyError", "Refused", "StoreError"]
 
 
 class BideError(Exception):
@@ -29,6 +31,25 @@ class PolicyError(BideError, ValueError):
 
 class StoreError(BideError):
     """A store cannot be opened or used; the message says what to do."""
+
+
+class Refused(BideError, TimeoutError):
+    """A limiter's slot could not be entered: the wait would not fit into the time given, or it can never
+    pass.
+
+    Attributes:
+        outcome: the limiter's answer; ``outcome.retry_after`` seconds from then on there may be room.
+    """
+
+    outcome: Outcome
+
+    def __init__(self, outcome: Outcome, cost: int, timeout: float | None) -> None:
+        if outcome.retry_after == float("inf"):
+            text = f"a cost of {cost:,} can never pass a limit of {outcome.limit:,}"
+        else:
+            text = f"no room within {timeout} s: retry in {outcome.retry_after} s"
+        super().__init__(text)
+        self.outcome = outcome
 
 
 class Deferred(BideError):

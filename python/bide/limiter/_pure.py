@@ -1,0 +1,776 @@
+"""The limiter in pure Python: the twin of the native one, for platforms without it and for the doubtful.
+
+Theory of operation: each limit is a table of window words (``_window``) in a dict, under one lock. A table is
+bounded as the native one is: two slots for each of ``max_keys``, of which a key may use those of its home
+line and of the seven lines that follow. A new key takes a vacant slot or one whose window has ended, looking
+at no more than these 32; if all of them are live it counts in its home line's overflow word, where it may be
+refused early and never passes beyond the limit. While an overflow window runs, no key enters a slot from its
+line.
+
+Rules of this file: the same answers as the native limiter, by the same tests. Keys are kept as fingerprints
+only: ``hash`` of their UTF-8 octets, which in CPython is SipHash-1-3 under a random key of the process, just
+what is wanted, cached in the string, and two orders of magnitude faster than any other keyed hash that Python
+can call. (Where it is not so, by ``PYTHONHASHSEED=0`` or in another interpreter, keyed BLAKE2 takes its
+place.) The clock, which may be a caller's, is read outside the lock: a late reading joins the newer window or
+is refused. Not for signal handlers: one that interrupts this limiter and calls it would wait for itself.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from threading import Lock
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bide.limiter import _window
+from bide.limiter._limit import Anchor, Limit, Settings, Stats, settings
+from bide.limiter._waiting import Clock, Key, Waiting
+from bide.limiter._window import COUNT_BITS, COUNT_MASK, ENDED, FULL, LATEST_MS, MAX_WINDOW_MS, Reply, Rule
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
+
+IMPLEMENTATION: Final = "pure"
+
+SLOTS_OF_A_LINE = 4
+LINES_OF_A_RUN = 8
+
+# Fingerprints --------------------------------------------------------------------------------------------
+
+if sys.hash_info.algorithm.startswith("siphash") and sys.flags.hash_randomization:
+    fingerprint_of_octets: Callable[[bytes], int] = hash
+else:
+    _SECRET = os.urandom(16)
+
+    def fingerprint_of_octets(octets: bytes) -> int:
+        return int.from_bytes(blake2b(octets, digest_size=8, key=_SECRET).digest(), "big")
+
+
+BUILTIN_HASH = fingerprint_of_octets is hash
+
+
+def fingerprint(key: Key) -> int:
+    """The fingerprint of a key, of ``str`` or ``bytes`` exactly; an error never shows the key."""
+    if type(key) is bytes:
+        return fingerprint_of_octets(key)
+    if type(key) is not str:
+        raise TypeError(f"key must be str or bytes, not {type(key).__name__}")
+    if BUILTIN_HASH and key.isascii():
+        return hash(key)  # an ASCII string is stored as its octets, so this is their hash
+    try:
+        return fingerprint_of_octets(key.encode())
+    except UnicodeEncodeError:
+        raise ValueError("key holds a lone surrogate: it cannot be encoded as UTF-8") from None
+
+
+# The caller's numbers ------------------------------------------------------------------------------------
+
+
+def whole_cost(cost: int, least: int = 1, name: str = "cost") -> int:
+    if isinstance(cost, bool) or not hasattr(cost, "__index__"):
+        raise TypeError(f"{name} must be a whole number, not {type(cost).__name__}")
+    cost = operator.index(cost)
+    if not least <= cost <= FULL:
+        raise ValueError(f"{name} must be a whole number from {least} to {FULL:,}, not {cost}")
+    return cost
+
+
+def milliseconds_of(seconds: float, name: str) -> int:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
+    if not 0.0 < seconds <= MAX_WINDOW_MS / 1_000:
+        raise ValueError(f"{name} must be seconds above 0, at most 366 days, not {seconds}")
+    return milliseconds_up(seconds)
+
+
+def milliseconds_up(seconds: float) -> int:
+    """Rounded up, but for what a float adds by itself: 1.001 s is 1001 ms."""
+    return -(-math.floor(seconds * 1e9 + 0.5) // 1_000_000)
+
+
+def stated(quota: object, name: str) -> float | None:
+    """A field of what a server stated, if it is usable: anything else counts as not stated."""
+    value = getattr(quota, name, None)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
+        return None
+    return value
+
+
+def nanoseconds_of(reading: float) -> int:
+    if isinstance(reading, bool) or not isinstance(reading, int | float):
+        raise TypeError(f"clock: a reading must be a number of seconds, not {type(reading).__name__}")
+    if not math.isfinite(reading):
+        raise ValueError(f"clock: a reading must be finite, not {reading}")
+    return math.floor(reading * 1e9 + 0.5)
+
+
+# The store -----------------------------------------------------------------------------------------------
+
+
+Place = tuple[dict[int, int], int]
+"""Where a word is: the dict and its index there."""
+
+
+class Take(NamedTuple):
+    """Where, and in which window, a cost was taken."""
+
+    words: dict[int, int]
+    place: int
+    end: int
+
+
+class Table:
+    """The counters of one limit."""
+
+    __slots__ = ("lines", "overflow", "owners", "window_ms", "words")
+
+    def __init__(self, window_ms: int, lines: int) -> None:
+        self.window_ms = window_ms
+        self.lines = lines
+        self.words: dict[int, int] = {}
+        """Fingerprint -> window word."""
+        self.owners: dict[int, int] = {}
+        """Slot -> the fingerprint that was given it last."""
+        self.overflow: dict[int, int] = {}
+        """Home line -> window word of the keys that found no slot."""
+
+    def place(self, mark: int, now: int) -> Place:
+        """Where the word of a key is, or would be written."""
+        if self.overflow and mark not in self.words:
+            line = mark % self.lines
+            if _window.is_live(self.overflow.get(line, 0), now):
+                return self.overflow, line
+        return self.words, mark
+
+    def claim(self, mark: int, now: int) -> bool | None:
+        """A slot for a new key: None when there is none, else whether it had another owner before."""
+        first = mark % self.lines * SLOTS_OF_A_LINE
+        slots = self.lines * SLOTS_OF_A_LINE
+        for slot in range(first, first + min(slots, LINES_OF_A_RUN * SLOTS_OF_A_LINE)):
+            owner = self.owners.get(slot % slots)
+            if owner is None or not _window.is_live(self.words.get(owner, 0), now):
+                self.owners[slot % slots] = mark
+                return self.words.pop(owner, None) is not None if owner is not None else False
+        return None
+
+
+class Store:
+    """The tables, and what counts for all of them. ``lock`` guards everything but the constants."""
+
+    __slots__ = (
+        "__weakref__",
+        "clock",
+        "created_ns",
+        "denied",
+        "lock",
+        "max_keys",
+        "overflowed",
+        "reused",
+        "tables",
+    )
+
+    def __init__(self, given: Settings, clock: Clock | None) -> None:
+        lines = -(-2 * given.max_keys // SLOTS_OF_A_LINE)
+        self.tables = [Table(limit.window_ms, lines) for limit in given.limits]
+        self.max_keys = given.max_keys
+        self.clock = clock
+        self.created_ns = time.monotonic_ns() if clock is None else nanoseconds_of(clock())
+        self.lock: Lock | _WarnsOnce = Lock()
+        self.reused = 0
+        self.overflowed = 0
+        self.denied = 0
+        _stores.add(self)
+
+    def milliseconds(self, reading: float) -> int:
+        """Whole milliseconds since the store was made, of a reading of its clock."""
+        return min(LATEST_MS, max(0, (nanoseconds_of(reading) - self.created_ns) // 1_000_000))
+
+    def write(self, table: Table, place: Place, word: int, now: int) -> Take:
+        """Puts a word where ``place`` said, or into the overflow when a new key finds no slot there."""
+        words, index = place
+        if words is table.words and index not in words:
+            had_owner = table.claim(index, now)
+            if had_owner is None:
+                words, index = table.overflow, index % table.lines
+            else:
+                self.reused += had_owner
+        if words is table.overflow:
+            self.overflowed += 1
+            # Shared by others: no probe of one key may hold it, nor anything for longer than a window.
+            end, count = _window.end_of(word), _window.count_of(word)
+            word = _window.pack(min(end, now + table.window_ms), min(count, FULL))
+        words[index] = word
+        return Take(words, index, _window.end_of(word))
+
+
+# Fork: the locks are held across it, so that a child finds no half-made change and no lock of a lost thread.
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_held: list[Lock] = []
+
+
+class _WarnsOnce:
+    """Stands in for the lock of a store in a forked child, until it is first used there."""
+
+    __slots__ = ("_store", "inner")
+
+    def __init__(self, store: Store, inner: Lock) -> None:
+        self._store = weakref.proxy(store)
+        self.inner = inner
+
+    def __enter__(self) -> None:
+        self._store.lock = self.inner
+        warnings.warn(
+            "this pure-Python limiter was made before a fork and now counts for this process alone: to share"
+            ' one limit, use the native extension, or store="file:///run/app/limits.bide"',
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        self.inner.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.inner.release()
+
+
+def _before_fork() -> None:
+    for store in list(_stores):
+        lock = store.lock.inner if isinstance(store.lock, _WarnsOnce) else store.lock
+        lock.acquire()
+        _held.append(lock)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    for store in list(_stores):
+        if not isinstance(store.lock, _WarnsOnce):
+            store.lock = _WarnsOnce(store, store.lock)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+# The limiter ---------------------------------------------------------------------------------------------
+
+
+class Outcome:
+    """What one ``take`` or ``peek`` found, all of the same instant; true when allowed.
+
+    Attributes:
+        allowed: whether the call may go on (for ``peek``: whether a call of cost 1 would).
+        limit: the limit that is tightest: of those that allow, the one with the least remaining; of those
+            that refuse, the one with the longest wait. A learning limiter, which has no number of its own,
+            says 67,000,000.
+        remaining: what is left of it in this window, after this call.
+        reset_after: seconds until its window ends; 0.0 when none runs.
+        retry_after: seconds until it is worth asking again: 0.0 when allowed, ``inf`` when the cost is above
+            a limit and can never pass.
+        probing: this is a key's first request, let through alone (allowed), or that one is still out
+            (refused: look again soon, rather than after ``retry_after``).
+    """
+
+    __slots__ = (
+        "_cost", "_mark", "_spent", "_store", "_takes",
+        "allowed", "limit", "probing", "remaining", "reset_after", "retry_after",
+    )  # fmt: skip
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_after: float
+    retry_after: float
+    probing: bool
+    _store: Store
+    _mark: int
+    _cost: int
+    _takes: tuple[Take, ...]
+    _spent: bool
+
+    def __init__(self) -> None:
+        raise TypeError("an Outcome is what take(), peek() and acquire() return")
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def _public(self) -> tuple[bool, int, int, float, float, bool]:
+        return (self.allowed, self.limit, self.remaining, self.reset_after, self.retry_after, self.probing)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Outcome):
+            return NotImplemented
+        return self._public() == other._public()
+
+    def __hash__(self) -> int:
+        return hash(self._public())
+
+    def __repr__(self) -> str:
+        probing = ", probing=True" if self.probing else ""
+        return (
+            f"Outcome(allowed={self.allowed}, limit={self.limit}, remaining={self.remaining},"
+            f" reset_after={self.reset_after}, retry_after={self.retry_after}{probing})"
+        )
+
+
+class Limiter(Waiting):
+    """Keeps every key inside its limits: so many in each fixed window, all limits or nothing.
+
+    Args:
+        limits: one or more ("1200/minute", "10 per second", ``bide.Limit(1200, 60.0)``), of different
+            windows.
+        store: "memory": this process and, with the native implementation, the workers that it forks. Another
+            limiter's ``store`` shares its counters: same windows, and ``name`` tells the two apart.
+        max_keys: how many keys may be live at once, from 1; memory is bounded by it (two slots each).
+        name: sets this limiter's keys apart from those of another one on the same store.
+        anchor: a key's windows begin at its first use ("first"), or on the grid of Unix time ("grid").
+        learn: instead of limits: the server's window ("1 hour", or seconds). Each window begins with one
+            request, whose reply (``sync``) tells how many may follow.
+        clock: monotonic seconds when called; None is the system's. See ``bide.testing.FakeClock``.
+
+    Raises:
+        TypeError, ValueError: an argument of another kind or outside its range; says what to write.
+
+    Keys are ``str`` or ``bytes``, kept as keyed fingerprints only; both of the same octets are one key.
+    Any thread may call any method at any time.
+
+    >>> import bide
+    >>> limiter = bide.Limiter("2/minute")
+    >>> [limiter.try_acquire("a key") for _ in range(3)]
+    [True, True, False]
+    """
+
+    __slots__ = ("_clock", "_hot", "_longest", "_now", "_rules", "_salt", "_settings", "limits", "store")
+
+    implementation = IMPLEMENTATION
+
+    def __init__(
+        self,
+        *limits: str | Limit,
+        store: str | Store = "memory",
+        max_keys: int = 65_536,
+        name: str = "",
+        anchor: Anchor = "first",
+        learn: str | float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        given = settings(limits, max_keys, name, anchor, learn, clock)
+        if isinstance(store, Store):
+            if [table.window_ms for table in store.tables] != [limit.window_ms for limit in given.limits]:
+                raise ValueError("store: the limiter that it was made for has other windows")
+            if store.clock is not clock:
+                raise ValueError("store: the limiter that it was made for has another clock; pass that one")
+        elif store == "memory":
+            store = Store(given, clock)
+        else:
+            raise ValueError(unknown_store(store))
+        self.limits = given.limits
+        self.store = store
+        self._settings = given
+        self._clock = clock
+        self._salt = fingerprint_of_octets(given.name) if given.name else 0
+        self._rules = tuple(
+            Rule(limit.limit, limit.window_ms, given.grid, given.learn) for limit in given.limits
+        )
+        self._longest = max(range(len(given.limits)), key=lambda index: given.limits[index].window_ms)
+        self._now = self._reader(store)
+        # One table: its words. Several: a dict that stays empty, so that the short way ends at once.
+        self._hot = (store.tables[0].words if len(given.limits) == 1 else {}, given.limits[0].limit, store)
+
+    @staticmethod
+    def _reader(store: Store) -> Callable[[], int]:
+        clock, created_ns = store.clock, store.created_ns
+        if clock is not None:
+            return lambda: store.milliseconds(clock())
+        monotonic_ns = time.monotonic_ns
+        return lambda: (monotonic_ns() - created_ns) // 1_000_000
+
+    def _mark(self, key: Key) -> int:
+        return fingerprint(key) ^ self._salt
+
+    def _offset_at(self, now: int) -> Callable[[], int]:
+        """Reads Unix time minus ``now``, in milliseconds: anew at each roll, because it may be set."""
+        wall: Callable[[], float] = getattr(self._clock, "time", time.time)
+        return lambda: nanoseconds_of(wall()) // 1_000_000 - now
+
+    def try_acquire(self, key: Key, cost: int = 1) -> bool:
+        """Takes ``cost`` if every limit has room for it: the fast call.
+
+        Args:
+            key: who is counted, ``str`` or ``bytes``.
+            cost: how much this call counts, from 1 to 67,000,000.
+
+        Returns:
+            Whether it was taken. A refusal takes nothing and writes nothing.
+
+        Raises:
+            TypeError, ValueError: an argument of another kind or outside its range; a key is never shown.
+        """
+        words, limit, store = self._hot
+        if type(key) is str and BUILTIN_HASH and key.isascii():
+            mark = hash(key) ^ self._salt
+        else:
+            mark = fingerprint(key) ^ self._salt
+        if type(cost) is not int or cost < 1:
+            cost = whole_cost(cost)
+        now = self._now()
+        # The window of a known key that runs, decided here: the calls that this saves are most of the cost.
+        with store.lock:
+            word = words.get(mark, 0)
+            if word >> COUNT_BITS > now:
+                if (word & COUNT_MASK) + cost <= limit:
+                    words[mark] = word + cost
+                    return True
+                if cost <= limit:
+                    store.denied += 1
+                    return False
+        return self._take(mark, now, cost, None).allowed
+
+    def take(self, key: Key, cost: int = 1) -> Outcome:
+        """Takes ``cost`` if every limit has room for it, and tells how things stand.
+
+        Args:
+            key: who is counted, ``str`` or ``bytes``.
+            cost: how much this call counts, from 1 to 67,000,000.
+
+        Returns:
+            The outcome, true when it was taken. A refusal takes nothing and writes nothing.
+
+        Raises:
+            TypeError, ValueError: an argument of another kind or outside its range; a key is never shown.
+
+        >>> import bide
+        >>> outcome = bide.Limiter("2/minute").take("a key", cost=2)
+        >>> outcome.allowed, outcome.remaining, outcome.reset_after
+        (True, 0, 60.0)
+        """
+        return self._take(self._mark(key), self._now(), whole_cost(cost), None)
+
+    def contact(self, key: Key, cost: int = 1, probe_timeout: float = 30.0) -> Outcome:
+        """Takes as ``take`` does, but lets a key that no reply has aligned yet through alone.
+
+        So a program that starts in the middle of a server's window sends one request for each key, learns
+        from its reply (``sync``) how much is left and when the window ends, and only then sends the others.
+
+        Args:
+            key: who is counted, ``str`` or ``bytes``.
+            cost: how much this call counts, from 1 to 67,000,000.
+            probe_timeout: seconds after which another one is let through if no reply has been told; above 0.
+
+        Returns:
+            The outcome; ``probing`` is true for the one let through alone, and for those refused meanwhile.
+
+        Raises:
+            TypeError, ValueError: an argument of another kind or outside its range; a key is never shown.
+
+        >>> import bide
+        >>> limiter = bide.Limiter("1200/minute")
+        >>> limiter.contact("a key").probing, limiter.contact("a key").allowed
+        (True, False)
+        >>> limiter.sync("a key", bide.Quota(remaining=2, reset_after=30.0))
+        >>> limiter.contact("a key").remaining
+        1
+        """
+        probe = milliseconds_of(probe_timeout, "probe_timeout")
+        return self._take(self._mark(key), self._now(), whole_cost(cost), probe)
+
+    def peek(self, key: Key) -> Outcome:
+        """How a key stands; takes nothing.
+
+        Args:
+            key: who is counted, ``str`` or ``bytes``.
+
+        Returns:
+            The outcome; ``allowed`` tells whether a call of cost 1 would pass now.
+
+        Raises:
+            TypeError, ValueError: the key is of another kind, or cannot be encoded; it is never shown.
+        """
+        mark, now = self._mark(key), self._now()
+        found = []
+        with self.store.lock:
+            for table, rule in zip(self.store.tables, self._rules, strict=True):
+                words, index = table.place(mark, now)
+                found.append(standing(words.get(index, 0), now, rule, 1))
+        return outcome_of(found)
+
+    def try_acquire_many(self, keys: Iterable[Key], cost: int = 1) -> list[bool]:
+        """Takes ``cost`` for each of many keys, at one instant.
+
+        Args:
+            keys: the keys, in order; one that occurs twice is counted twice.
+            cost: how much each counts, from 1 to 67,000,000.
+
+        Returns:
+            For each key whether it was taken.
+
+        Raises:
+            TypeError, ValueError: an argument or one of the keys is of another kind; then nothing was taken.
+
+        >>> import bide
+        >>> bide.Limiter("1/minute").try_acquire_many(["a", "b", "a"])
+        [True, True, False]
+        """
+        if isinstance(keys, str | bytes):
+            raise TypeError(f"keys must be a list of keys, not one {type(keys).__name__}")
+        cost = whole_cost(cost)
+        salt = self._salt
+        marks = [fingerprint(key) ^ salt for key in keys]
+        now = self._now()
+        words, limit, store = self._hot
+        answers = []
+        with store.lock:
+            for mark in marks:
+                word = words.get(mark, 0)
+                if word >> COUNT_BITS > now and (word & COUNT_MASK) + cost <= limit:
+                    words[mark] = word + cost
+                    answers.append(True)
+                else:
+                    answers.append(self._take_locked(mark, now, cost, None).allowed)
+        return answers
+
+    def _take(self, mark: int, now: int, cost: int, probe_ms: int | None) -> Outcome:
+        with self.store.lock:
+            return self._take_locked(mark, now, cost, probe_ms)
+
+    def _take_locked(self, mark: int, now: int, cost: int, probe_ms: int | None) -> Outcome:
+        store, offset = self.store, self._offset_at(now)
+        found = []
+        changes = []
+        for position, (table, rule) in enumerate(zip(store.tables, self._rules, strict=True)):
+            place = table.place(mark, now)
+            word = place[0].get(place[1], 0)
+            # A restart in the middle of a window hurts most in the longest one: only there one goes alone.
+            if probe_ms is not None and position == self._longest and place[0] is table.words:
+                new = _window.contact(word, now, rule, cost, probe_ms, offset)
+            else:
+                new = _window.take(word, now, rule, cost, offset)
+            found.append(standing(word if new is None else new, now, rule, cost, taken=new is not None))
+            if new is not None:
+                changes.append((table, place, new))
+        if len(changes) < len(found):
+            store.denied += 1
+            return outcome_of(found)
+        outcome = outcome_of(found)
+        outcome._store, outcome._mark, outcome._cost, outcome._spent = store, mark, cost, False
+        outcome._takes = tuple(store.write(table, place, new, now) for table, place, new in changes)
+        return outcome
+
+    def refund(self, key: Key, outcome: Outcome) -> bool:
+        """Gives back what ``outcome`` took, once, into the windows it came from, as far as they still run.
+
+        Args:
+            key: the key that it was taken for.
+            outcome: what ``take`` (``contact``, ``acquire``) returned.
+
+        Returns:
+            Whether anything was given back: False for a second time, for a refused outcome, for another key,
+            and when the windows have ended or were moved or held meanwhile (``sync``, ``penalize``,
+            ``reset``).
+
+        Raises:
+            TypeError, ValueError: an argument of another kind; a key is never shown.
+
+        >>> import bide
+        >>> limiter = bide.Limiter("1/minute")
+        >>> outcome = limiter.take("a key")
+        >>> limiter.refund("a key", outcome), limiter.refund("a key", outcome)
+        (True, False)
+        """
+        return self.settle(key, outcome, 0)
+
+    def settle(self, key: Key, outcome: Outcome, actual: int) -> bool:
+        """Corrects what ``outcome`` took to what it really cost, once: for a cost known only afterwards.
+
+        Args:
+            key: the key that it was taken for.
+            outcome: what ``take`` (``contact``, ``acquire``) returned for the estimate.
+            actual: the true cost, from 0 to 67,000,000: what was too much is given back, what was too little
+                is charged, above the limit too.
+
+        Returns:
+            Whether it was corrected; False in the cases that ``refund`` names.
+
+        Raises:
+            TypeError, ValueError: an argument of another kind or outside its range; a key is never shown.
+
+        >>> import bide
+        >>> limiter = bide.Limiter("1000/minute")
+        >>> outcome = limiter.take("a key", cost=100)
+        >>> limiter.settle("a key", outcome, 940), limiter.peek("a key").remaining
+        (True, 60)
+        """
+        mark, now = self._mark(key), self._now()
+        actual = whole_cost(actual, least=0, name="actual")
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"outcome must be what take() returned, not {type(outcome).__name__}")
+        settled = False
+        with self.store.lock:
+            if outcome._spent or outcome._mark != mark or outcome._store is not self.store:
+                return False
+            outcome._spent = True
+            for words, index, end in outcome._takes:
+                new = _window.settle(words.get(index, 0), now, end, outcome._cost, actual)
+                if new is not None:
+                    words[index] = new
+                    settled = True
+        return settled
+
+    def sync(self, key: Key, quota: object, now: float | None = None, outcome: Outcome | None = None) -> None:
+        """Aligns a key to what the server said: how much remains, and when its window ends.
+
+        It opens a probe, moves the window's end to the server's, and raises the count to what the server has
+        counted; within one window it never lowers it, because replies come late and out of order.
+
+        Args:
+            key: the key that the request was sent for.
+            quota: what the reply stated: an object with ``remaining``, ``reset_after`` (seconds) and
+                ``window`` (seconds), each of which may be None, such as a ``bide.Quota``. What is unusable
+                counts as None.
+            now: the reading of this limiter's clock, in seconds, when the reply came; None reads it.
+            outcome: what was taken for that request, so that one sent before the edge of a window and counted
+                after it is counted here too.
+
+        Raises:
+            TypeError, ValueError: an argument of another kind; a key is never shown. Nothing that a server
+                states raises.
+        """
+        mark = self._mark(key)
+        if outcome is not None and not isinstance(outcome, Outcome):
+            raise TypeError(f"outcome must be what take() returned, not {type(outcome).__name__}")
+        now_ms = self._now() if now is None else self.store.milliseconds(now)
+        remaining, reset, window = (stated(quota, name) for name in ("remaining", "reset_after", "window"))
+        if reset is not None and reset * 1_000 > MAX_WINDOW_MS:
+            reset = None
+        chosen = self._table_of(reset, window)
+        told = Reply(
+            None if remaining is None else int(remaining),
+            None if reset is None else now_ms + milliseconds_up(reset),
+            1 if outcome is None else outcome._cost,
+        )
+        offset = self._offset_at(now_ms)
+        with self.store.lock:
+            for position, (table, rule) in enumerate(zip(self.store.tables, self._rules, strict=True)):
+                place = table.place(mark, now_ms)
+                word = place[0].get(place[1], 0)
+                taken_end = outcome._takes[position].end if outcome is not None and outcome._takes else None
+                if position == chosen:
+                    reply = told._replace(taken_end=taken_end)
+                elif _window.view(word, now_ms, rule).probing:
+                    reply = Reply(cost=told.cost)  # the probe is over, whatever window its reply spoke of
+                else:
+                    continue
+                new = _window.sync(word, now_ms, rule, reply, offset)
+                if new is not None:
+                    self.store.write(table, place, new, now_ms)
+
+    def _table_of(self, reset: float | None, window: float | None) -> int:
+        """Which limit a reply speaks of: its window's, else the shortest that the reset fits into."""
+        positions = range(len(self.limits))
+        if window is not None:
+            for position in positions:
+                if abs(self.limits[position].window - window) <= window / 100:
+                    return position
+        fitting = [
+            position for position in positions if reset is not None and self.limits[position].window >= reset
+        ]
+        return min(fitting, key=lambda position: self.limits[position].window, default=self._longest)
+
+    def penalize(self, key: Key, seconds: float) -> None:
+        """Lets nobody pass with this key for so long, nor before its running window ends.
+
+        Args:
+            key: who is held.
+            seconds: how long, above 0, at most 366 days. (A key without room of its own, see
+                ``Stats.overflowed``, is held for one window at most.)
+
+        Raises:
+            TypeError, ValueError: an argument of another kind or outside its range; a key is never shown.
+
+        >>> import bide
+        >>> limiter = bide.Limiter("1200/minute")
+        >>> limiter.penalize("a key", 90)
+        >>> limiter.peek("a key").retry_after
+        90.0
+        """
+        mark, now = self._mark(key), self._now()
+        until = now + milliseconds_of(seconds, "seconds")
+        table = self.store.tables[self._longest]
+        with self.store.lock:
+            place = table.place(mark, now)
+            new = _window.penalize(place[0].get(place[1], 0), now, until)
+            if new is not None:
+                self.store.write(table, place, new, now)
+
+    def reset(self, key: Key) -> None:
+        """Forgets a key: as if it had never been seen. (What it shared in the overflow stays.)
+
+        Raises:
+            TypeError, ValueError: the key is of another kind, or cannot be encoded; it is never shown.
+        """
+        mark = self._mark(key)
+        with self.store.lock:
+            for table in self.store.tables:
+                if mark in table.words:
+                    table.words[mark] = ENDED
+
+    def stats(self) -> Stats:
+        """The counters at this instant; looks at every key.
+
+        >>> import bide
+        >>> limiter = bide.Limiter("1200/minute", max_keys=1000)
+        >>> limiter.try_acquire("a key")
+        True
+        >>> limiter.stats()
+        Stats(live=1, capacity=1000, reused=0, overflowed=0, denied=0)
+        """
+        now = self._now()
+        store = self.store
+        with store.lock:
+            live = sum(_window.is_live(word, now) for word in store.tables[0].words.values())
+            return Stats(live, store.max_keys, store.reused, store.overflowed, store.denied)
+
+
+Standing = tuple[bool, int, int, float, float, bool]
+"""What one table says: allowed, limit, remaining, reset_after, retry_after, probing."""
+
+
+def standing(word: int, now: int, rule: Rule, cost: int, taken: bool = False) -> Standing:
+    """How a word stands for a call of ``cost``; ``taken``: it is the word after that call."""
+    remaining, end, probing = _window.view(word, now, rule)
+    seconds = (end - now) / 1_000 if end else 0.0
+    if taken or cost <= remaining:
+        return (True, rule.limit, remaining, seconds, 0.0, probing)
+    return (False, rule.limit, remaining, seconds, seconds if cost <= rule.limit else math.inf, probing)
+
+
+def outcome_of(found: list[Standing]) -> Outcome:
+    """The tightest of what the tables say; the first of them when equal."""
+    if all(one[0] for one in found):
+        tightest = min(found, key=lambda one: one[2])
+    else:
+        tightest = max((one for one in found if not one[0]), key=lambda one: one[4])
+    outcome = Outcome.__new__(Outcome)
+    outcome.allowed, outcome.limit, outcome.remaining, outcome.reset_after = tightest[:4]
+    outcome.retry_after, outcome.probing = tightest[4:]
+    outcome._spent = True
+    outcome._takes = ()
+    return outcome
+
+
+def unknown_store(store: object) -> str:
+    return f'store must be "memory", or the store of another limiter, not {store!r}'
