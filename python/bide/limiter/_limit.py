@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from bide.limiter._window import FULL, MAX_WINDOW_MS
 
-__all__ = ["MAX_LIMIT", "Anchor", "Limit", "Settings", "Stats", "settings"]
+__all__ = ["MAX_LIMIT", "Anchor", "Limit", "Settings", "Stats", "settings", "store_to_share"]
 
 MAX_LIMIT = FULL
 """The largest limit."""
@@ -225,3 +225,26 @@ def settings(
     return Settings(
         read, max_keys, name.encode("utf-8", "surrogatepass"), anchor == "grid", learn is not None
     )
+
+
+class Shareable(Protocol):
+    """What is asked of a store before another limiter may use it too."""
+
+    clock: Any
+    windows_ms: tuple[int, ...]
+
+
+AnyStore = TypeVar("AnyStore", bound=Shareable)
+
+
+def store_to_share(store: object, kind: type[AnyStore], given: Settings, clock: object) -> AnyStore | None:
+    """The store of another limiter, when it was given and fits; None for "memory"; else raises."""
+    if store == "memory":
+        return None
+    if not isinstance(store, kind):
+        raise ValueError(f'store must be "memory", or the store of another limiter, not {store!r}')
+    if store.windows_ms != tuple(limit.window_ms for limit in given.limits):
+        raise ValueError("store: the limiter that it was made for has other windows")
+    if store.clock is not clock:
+        raise ValueError("store: the limiter that it was made for has another clock; pass that one")
+    return store

@@ -30,7 +30,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bide.limiter import _window
-from bide.limiter._limit import Anchor, Limit, Settings, Stats, settings
+from bide.limiter._limit import Anchor, Limit, Settings, Stats, settings, store_to_share
 from bide.limiter._waiting import Clock, Key, Waiting
 from bide.limiter._window import COUNT_BITS, COUNT_MASK, ENDED, FULL, LATEST_MS, MAX_WINDOW_MS, Reply, Rule
 
@@ -116,6 +116,17 @@ def nanoseconds_of(reading: float) -> int:
 # The store -----------------------------------------------------------------------------------------------
 
 
+class Standing(NamedTuple):
+    """What one table says: the public fields of an ``Outcome``."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_after: float
+    retry_after: float
+    probing: bool
+
+
 Place = tuple[dict[int, int], int]
 """Where a word is: the dict and its index there."""
 
@@ -176,12 +187,14 @@ class Store:
         "overflowed",
         "reused",
         "tables",
+        "windows_ms",
     )
 
     def __init__(self, given: Settings, clock: Clock | None) -> None:
         lines = -(-2 * given.max_keys // SLOTS_OF_A_LINE)
         self.tables = [Table(limit.window_ms, lines) for limit in given.limits]
         self.max_keys = given.max_keys
+        self.windows_ms = tuple(table.window_ms for table in self.tables)
         self.clock = clock
         self.created_ns = time.monotonic_ns() if clock is None else nanoseconds_of(clock())
         self.lock: Lock | _WarnsOnce = Lock()
@@ -270,32 +283,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class Outcome:
-    """What one ``take`` or ``peek`` found, all of the same instant; true when allowed.
+    """What one ``take`` or ``peek`` found, all of the same instant; true when allowed. A value: it does not change."""
 
-    Attributes:
-        allowed: whether the call may go on (for ``peek``: whether a call of cost 1 would).
-        limit: the limit that is tightest: of those that allow, the one with the least remaining; of those
-            that refuse, the one with the longest wait. A learning limiter, which has no number of its own,
-            says 67,000,000.
-        remaining: what is left of it in this window, after this call.
-        reset_after: seconds until its window ends; 0.0 when none runs.
-        retry_after: seconds until it is worth asking again: 0.0 when allowed, ``inf`` when the cost is above
-            a limit and can never pass.
-        probing: this is a key's first request, let through alone (allowed), or that one is still out
-            (refused: look again soon, rather than after ``retry_after``).
-    """
+    __slots__ = ("_cost", "_mark", "_spent", "_standing", "_store", "_takes")
 
-    __slots__ = (
-        "_cost", "_mark", "_spent", "_store", "_takes",
-        "allowed", "limit", "probing", "remaining", "reset_after", "retry_after",
-    )  # fmt: skip
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_after: float
-    retry_after: float
-    probing: bool
+    _standing: Standing
     _store: Store
     _mark: int
     _cost: int
@@ -305,26 +297,53 @@ class Outcome:
     def __init__(self) -> None:
         raise TypeError("an Outcome is what take(), peek() and acquire() return")
 
-    def __bool__(self) -> bool:
-        return self.allowed
+    @property
+    def allowed(self) -> bool:
+        """Whether the call may go on; for ``peek``, whether one of cost 1 would."""
+        return self._standing.allowed
 
-    def _public(self) -> tuple[bool, int, int, float, float, bool]:
-        return (self.allowed, self.limit, self.remaining, self.reset_after, self.retry_after, self.probing)
+    @property
+    def limit(self) -> int:
+        """The tightest limit: of those that allow, the one with the least remaining; of those that refuse,
+        the one with the longest wait. A learning limiter, which has no number of its own, says 67,000,000."""
+        return self._standing.limit
+
+    @property
+    def remaining(self) -> int:
+        """What is left of that limit in its window, after this call."""
+        return self._standing.remaining
+
+    @property
+    def reset_after(self) -> float:
+        """Seconds until that window ends; 0.0 when none runs."""
+        return self._standing.reset_after
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until it is worth asking again: 0.0 when allowed, ``inf`` when the cost is above a limit
+        and can never pass."""
+        return self._standing.retry_after
+
+    @property
+    def probing(self) -> bool:
+        """This is a key's first request, let through alone (allowed), or that one is still out (refused: look
+        again soon, rather than after ``retry_after``)."""
+        return self._standing.probing
+
+    def __bool__(self) -> bool:
+        return self._standing.allowed
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Outcome):
             return NotImplemented
-        return self._public() == other._public()
+        return self._standing == other._standing
 
     def __hash__(self) -> int:
-        return hash(self._public())
+        return hash(self._standing)
 
     def __repr__(self) -> str:
-        probing = ", probing=True" if self.probing else ""
-        return (
-            f"Outcome(allowed={self.allowed}, limit={self.limit}, remaining={self.remaining},"
-            f" reset_after={self.reset_after}, retry_after={self.retry_after}{probing})"
-        )
+        fields = [f"{name}={value!r}" for name, value in self._standing._asdict().items()]
+        return f"Outcome({', '.join(fields if self.probing else fields[:-1])})"
 
 
 class Limiter(Waiting):
@@ -369,15 +388,7 @@ class Limiter(Waiting):
         clock: Clock | None = None,
     ) -> None:
         given = settings(limits, max_keys, name, anchor, learn, clock)
-        if isinstance(store, Store):
-            if [table.window_ms for table in store.tables] != [limit.window_ms for limit in given.limits]:
-                raise ValueError("store: the limiter that it was made for has other windows")
-            if store.clock is not clock:
-                raise ValueError("store: the limiter that it was made for has another clock; pass that one")
-        elif store == "memory":
-            store = Store(given, clock)
-        else:
-            raise ValueError(unknown_store(store))
+        store = store_to_share(store, Store, given, clock) or Store(given, clock)
         self.limits = given.limits
         self.store = store
         self._settings = given
@@ -425,7 +436,7 @@ class Limiter(Waiting):
             mark = hash(key) ^ self._salt
         else:
             mark = fingerprint(key) ^ self._salt
-        if type(cost) is not int or cost < 1:
+        if type(cost) is not int or not 0 < cost <= limit:
             cost = whole_cost(cost)
         now = self._now()
         # The window of a known key that runs, decided here: the calls that this saves are most of the cost.
@@ -435,9 +446,8 @@ class Limiter(Waiting):
                 if (word & COUNT_MASK) + cost <= limit:
                     words[mark] = word + cost
                     return True
-                if cost <= limit:
-                    store.denied += 1
-                    return False
+                store.denied += 1
+                return False
         return self._take(mark, now, cost, None).allowed
 
     def take(self, key: Key, cost: int = 1) -> Outcome:
@@ -559,9 +569,9 @@ class Limiter(Waiting):
                 new = _window.contact(word, now, rule, cost, probe_ms, offset)
             else:
                 new = _window.take(word, now, rule, cost, offset)
-            found.append(standing(word if new is None else new, now, rule, cost, taken=new is not None))
             if new is not None:
                 changes.append((table, place, new))
+            found.append(standing(word if new is None else new, now, rule, cost, taken=new is not None))
         if len(changes) < len(found):
             store.denied += 1
             return outcome_of(found)
@@ -745,32 +755,24 @@ class Limiter(Waiting):
             return Stats(live, store.max_keys, store.reused, store.overflowed, store.denied)
 
 
-Standing = tuple[bool, int, int, float, float, bool]
-"""What one table says: allowed, limit, remaining, reset_after, retry_after, probing."""
-
-
 def standing(word: int, now: int, rule: Rule, cost: int, taken: bool = False) -> Standing:
     """How a word stands for a call of ``cost``; ``taken``: it is the word after that call."""
     remaining, end, probing = _window.view(word, now, rule)
     seconds = (end - now) / 1_000 if end else 0.0
     if taken or cost <= remaining:
-        return (True, rule.limit, remaining, seconds, 0.0, probing)
-    return (False, rule.limit, remaining, seconds, seconds if cost <= rule.limit else math.inf, probing)
+        return Standing(True, rule.limit, remaining, seconds, 0.0, probing)
+    wait = seconds if cost <= rule.limit else math.inf
+    return Standing(False, rule.limit, remaining, seconds, wait, probing)
 
 
 def outcome_of(found: list[Standing]) -> Outcome:
     """The tightest of what the tables say; the first of them when equal."""
-    if all(one[0] for one in found):
-        tightest = min(found, key=lambda one: one[2])
+    if all(one.allowed for one in found):
+        tightest = min(found, key=lambda one: one.remaining)
     else:
-        tightest = max((one for one in found if not one[0]), key=lambda one: one[4])
+        tightest = max((one for one in found if not one.allowed), key=lambda one: one.retry_after)
     outcome = Outcome.__new__(Outcome)
-    outcome.allowed, outcome.limit, outcome.remaining, outcome.reset_after = tightest[:4]
-    outcome.retry_after, outcome.probing = tightest[4:]
+    outcome._standing = tightest
     outcome._spent = True
     outcome._takes = ()
     return outcome
-
-
-def unknown_store(store: object) -> str:
-    return f'store must be "memory", or the store of another limiter, not {store!r}'

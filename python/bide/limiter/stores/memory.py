@@ -1,23 +1,34 @@
 """The memory store: one anonymous shared mapping, for this process and for the workers that it forks.
 
-Rules of this file: it only makes the memory. Pages are touched when they are first used, so that a large
-``max_keys`` costs nothing before keys come; the mapping lives as long as a limiter that uses it.
+Rules of this file: it only makes the memory, and says for whom. Pages are touched when they are first used, so
+that a large ``max_keys`` costs nothing before keys come; the mapping lives as long as a limiter that uses it.
 """
 
 from __future__ import annotations
 
 import mmap
 
-__all__ = ["mapping"]
+from bide import _native
+from bide.limiter._limit import Settings
+from bide.limiter._waiting import Clock
+
+__all__ = ["MemoryStore"]
 
 
-def mapping(size: int) -> mmap.mmap:
-    """Zeroed, writable, page-aligned memory that a forked child goes on sharing.
+class MemoryStore:
+    """Zeroed memory for a limiter's tables, which a forked child goes on sharing.
 
-    Args:
-        size: bytes, at least 1.
-
-    Returns:
-        The mapping. It has no file, so it never survives its processes.
+    Attributes:
+        buffer: the mapping; it has no file, so it never outlives its processes.
+        max_keys: how many keys may be live in it at once.
+        windows_ms: the windows of its tables.
+        clock: what its times are measured by.
     """
-    return mmap.mmap(-1, size)
+
+    __slots__ = ("buffer", "clock", "max_keys", "windows_ms")
+
+    def __init__(self, given: Settings, clock: Clock | None) -> None:
+        self.windows_ms = tuple(limit.window_ms for limit in given.limits)
+        self.max_keys = given.max_keys
+        self.clock = clock
+        self.buffer = mmap.mmap(-1, _native.buffer_size(given.max_keys, len(given.limits)))
