@@ -158,7 +158,14 @@ async def sync(district: str, token: str, store: Store, bars: Bars, options: arg
                 resume_at = options.told["resume_at"] = deferred.decision.resume_at or time.time()
                 say(f"stopped, resume not before {datetime.fromtimestamp(resume_at):%Y-%m-%d %H:%M:%S}")
                 return EXIT_DEFERRED
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+            except (
+                httpx.HTTPError,
+                httpx.InvalidURL,
+                ValueError,
+                LookupError,
+                TypeError,
+                RecursionError,
+            ) as error:
                 say(f"the page after {starting_after!r} cannot be read: {type(error).__name__}: {error}")
                 return 1
             complete = following is None

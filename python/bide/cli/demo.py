@@ -92,10 +92,14 @@ class _Database:
         self.path = path
         self._students = students
         self.pages_before = self._pages()
-        if self.pages_before and self._is_complete():
-            for suffix in ("", "-wal", "-shm"):
-                Path(path + suffix).unlink(missing_ok=True)
+        if self.pages_before and self.count() == len(DISTRICTS) * students:
+            self.delete()
             self.pages_before = self._pages()
+
+    def delete(self) -> None:
+        """Removes it from the disk: it is a demo's."""
+        for suffix in ("", "-wal", "-shm"):
+            Path(self.path + suffix).unlink(missing_ok=True)
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
         database = sqlite3.connect(self.path)
@@ -117,9 +121,6 @@ class _Database:
         except sqlite3.Error as error:
             raise _CannotStart(f"{self.path}: {error}; move it away, or run in another folder") from None
         raise _CannotStart(f"{self.path} was not written by a demo; move it away, or run in another folder")
-
-    def _is_complete(self) -> bool:
-        return self.count() == len(DISTRICTS) * self._students
 
     def count(self) -> int:
         return int(self._read("SELECT count(*) FROM student")[0][0])
@@ -191,8 +192,11 @@ class _Demo:
 
     def run(self) -> int:
         """Plays all parts; returns the exit code."""
-        self.sync_through_faults(_Database("demo.sqlite", STUDENTS))
-        self.outage(_Database("demo.sqlite-outage", STUDENTS_IN_OUTAGE))
+        faults = _Database("demo.sqlite", STUDENTS)
+        outage = _Database("demo.sqlite-outage", STUDENTS_IN_OUTAGE)
+        self.sync_through_faults(faults)
+        self.outage(outage)
+        outage.delete()
         self.native_beside_pure()
         self._say(f"\n{self.failed or 'no'} claim{'s' if self.failed > 1 else ''} failed", "bold")
         return 1 if self.failed else 0
