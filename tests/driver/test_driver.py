@@ -1,0 +1,270 @@
+"""The retry loop, fed with scripted answers in virtual time: nothing here sleeps or opens a socket."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import pytest
+
+import bide
+from bide._driver import Cause, Discard, Driver, Exchange, Flow, Send, Sleep, Verdict, deferred, drive
+from bide.testing import FakeClock
+
+GET = Exchange(method="GET", host="api.example", request=None, authorization="Bearer ABCD")
+START_AT = 1_394_506_214.0
+FOUR_FIELDS = {
+    "X-RateLimit-Limit": "1200",
+    "X-RateLimit-Remaining": "1199",
+    "X-RateLimit-Reset": str(int(START_AT) + 60),
+    "X-RateLimit-Bucket": "abc123",
+}
+
+
+def fields(remaining: int, reset_at: float) -> dict[str, str]:
+    return FOUR_FIELDS | {"X-RateLimit-Remaining": str(remaining), "X-RateLimit-Reset": str(int(reset_at))}
+
+
+def clock() -> FakeClock:
+    return FakeClock(unix=START_AT)
+
+
+def play(flow: Flow, answers: Iterable[object], time: FakeClock) -> tuple[list[object], Verdict]:
+    """Performs a flow against scripted answers, in virtual time; returns what it asked for, and its end."""
+    remaining = iter(answers)
+    done: list[object] = []
+
+    def send(attempt: int) -> object:
+        done.append(Send(attempt))
+        answer = next(remaining)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def sleep(seconds: float) -> None:
+        done.append(round(seconds, 3))
+        time.sleep(seconds)
+
+    return done, drive(flow, send, sleep, lambda response: done.append(Discard(response)))
+
+
+def clever(time: FakeClock, **options: object) -> Driver:
+    policy = bide.CLEVER.replace(backoff=bide.CLEVER.backoff.replace(jitter="none"))
+    return Driver(policy, clock=time, **{"limiter": False, **options})  # type: ignore[arg-type]  # a table's row
+
+
+def test_a_good_answer_is_the_end() -> None:
+    time = clock()
+    answer = bide.Reply(200, FOUR_FIELDS)
+    done, verdict = play(clever(time).flow(GET), [answer], time)
+    assert done == [Send(1)]
+    assert verdict.answer is answer
+    assert verdict.decision.action is bide.Action.PROCESS
+
+
+def test_a_failing_api_is_asked_six_times_with_the_documented_waits_and_then_deferred() -> None:
+    time = clock()
+    done, verdict = play(clever(time).flow(GET), itertools.repeat(bide.Reply(503, {})), time)
+    assert [step for step in done if isinstance(step, Send)] == [Send(attempt) for attempt in range(1, 7)]
+    assert [step for step in done if isinstance(step, float)] == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert verdict.decision.action is bide.Action.DEFER
+    assert verdict.decision.resume_at == pytest.approx(START_AT + 31.0 + 900.0)
+
+
+def test_every_response_that_nobody_will_see_is_discarded_before_the_wait() -> None:
+    time = clock()
+    failure, success = bide.Reply(500, {}), bide.Reply(200, {})
+    done, _ = play(clever(time).flow(GET), [failure, success], time)
+    assert done == [Send(1), Discard(failure), 1.0, Send(2)]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 501])
+def test_what_cannot_succeed_is_not_repeated(status: int) -> None:
+    time = clock()
+    done, verdict = play(clever(time).flow(GET), [bide.Reply(status, {})], time)
+    assert done == [Send(1)]
+    assert verdict.decision.action is bide.Action.FAIL
+
+
+def test_a_429_waits_until_the_reset_that_it_states() -> None:
+    time = clock()
+    refused = bide.Reply(429, fields(0, START_AT + 7))
+    done, verdict = play(clever(time).flow(GET), [refused, bide.Reply(200, {})], time)
+    waits = [step for step in done if isinstance(step, float)]
+    assert sum(waits) == pytest.approx(7.0, abs=1.8)
+    assert sum(waits) >= 7.0
+    assert verdict.decision.action is bide.Action.PROCESS
+
+
+def test_a_failure_that_is_not_the_clients_own_is_raised_as_it_came() -> None:
+    time = clock()
+    with pytest.raises(ZeroDivisionError):
+        play(clever(time).flow(GET), [ZeroDivisionError()], time)
+
+
+def test_a_refused_connection_is_repeated_and_at_last_raised_as_deferred_and_as_itself() -> None:
+    time = clock()
+    done, verdict = play(clever(time).flow(GET), itertools.repeat(ConnectionRefusedError(111, "refused")), time)
+    assert len([step for step in done if isinstance(step, Send)]) == 6
+    error = deferred(verdict, Exception)
+    assert isinstance(error, bide.Deferred)
+    assert isinstance(error, ConnectionRefusedError)
+    assert error.errno == 111
+    assert error.decision.action is bide.Action.DEFER
+
+
+def test_a_request_whose_body_is_gone_is_not_repeated_and_the_decision_says_so() -> None:
+    time = clock()
+    done, verdict = play(clever(time).flow(GET._replace(repeatable=False)), [bide.Reply(503, {})], time)
+    assert done == [Send(1)]
+    assert verdict.decision.action is bide.Action.FAIL
+    assert "body" in verdict.decision.advice
+
+
+def test_a_post_is_not_repeated_after_a_500_unless_the_caller_vouches_for_it() -> None:
+    post = GET._replace(method="POST")
+    for driver_options, exchange, sends in [
+        ({}, post, 1),
+        ({"idempotent": True}, post, 2),
+        ({}, post._replace(idempotent=True), 2),
+    ]:
+        time = clock()
+        flow = clever(time, **driver_options).flow(exchange)
+        done, _ = play(flow, [bide.Reply(500, {}), bide.Reply(200, {})], time)
+        assert len([step for step in done if isinstance(step, Send)]) == sends
+
+
+def test_no_try_begins_after_the_deadline() -> None:
+    time = clock()
+    flow = clever(time, deadline=5.0).flow(GET)
+    done, verdict = play(flow, itertools.repeat(bide.Reply(503, {})), time)
+    assert [step for step in done if isinstance(step, float)] == [1.0, 2.0]
+    assert verdict.decision.action is bide.Action.DEFER
+
+
+def test_a_wait_longer_than_max_wait_defers_with_the_uncapped_time() -> None:
+    time = clock()
+    flow = clever(time, max_wait=30.0).flow(GET)
+    done, verdict = play(flow, [bide.Reply(429, fields(0, START_AT + 50))], time)
+    assert done[0] == Send(1)
+    assert not [step for step in done if isinstance(step, float)]
+    assert verdict.decision.resume_at is not None
+    assert verdict.decision.resume_at >= START_AT + 50
+
+
+def test_decisions_and_waits_are_told_in_order() -> None:
+    time = clock()
+    heard: list[object] = []
+    driver = clever(
+        time,
+        on_decision=lambda decision: heard.append(decision.action.value),
+        on_wait=lambda sleep: heard.append((sleep.cause.value, sleep.seconds)),
+    )
+    play(driver.flow(GET), [bide.Reply(502, {}), bide.Reply(200, {})], time)
+    assert heard == ["retry", ("retry", 1.0), "process"]
+
+
+def paced(time: FakeClock, *limits: str, **options: object) -> Driver:
+    return clever(time, limiter=bide.Limiter(*limits, clock=time), **options)
+
+
+def test_the_limiter_holds_a_request_that_the_window_has_no_room_for() -> None:
+    time = clock()
+    driver = paced(time, "2/minute")
+    heard: list[Sleep] = []
+    driver._on_wait = heard.append
+    for remaining in (1, 0):
+        answer = bide.Reply(200, fields(remaining, START_AT + 60))
+        play(driver.flow(GET), [answer], time)
+    time.advance(10.0)
+    done, _ = play(driver.flow(GET), [bide.Reply(200, fields(1, START_AT + 120))], time)
+    waits = [step for step in done if isinstance(step, float)]
+    assert sum(waits) == pytest.approx(50.0, abs=1.1)
+    assert heard[0].cause is Cause.WINDOW
+    assert heard[0].why.startswith("window used up, ")
+
+
+def test_the_first_request_of_a_key_goes_alone_until_its_reply_has_told_where_the_window_stands() -> None:
+    time = clock()
+    driver = paced(time, "1200/minute")
+    first, second = driver.flow(GET), driver.flow(GET)
+    assert next(first) == Send(1)
+    waiting = next(second)
+    assert isinstance(waiting, Sleep)
+    assert waiting.cause is Cause.FIRST_REPLY
+    with pytest.raises(StopIteration):
+        first.send(bide.Reply(200, fields(1199, START_AT + 30)))
+    assert second.send(None) == Send(1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda flow: flow.close(), id="cancelled"),
+        pytest.param(lambda flow: flow.send(bide.Reply(200, {})), id="a reply without a word of limits"),
+        pytest.param(lambda flow: flow.send(ZeroDivisionError()), id="a failure of another kind"),
+        pytest.param(lambda flow: flow.send(bide.Reply(404, {})), id="a refusal for ever"),
+    ],
+)
+def test_a_probe_that_brings_no_news_blocks_nobody(end) -> None:  # type: ignore[no-untyped-def]  # a table's column
+    time = clock()
+    driver = paced(time, "1200/minute")
+    first, second = driver.flow(GET), driver.flow(GET)
+    next(first)
+    assert isinstance(next(second), Sleep)
+    try:
+        end(first)
+    except (StopIteration, ZeroDivisionError):
+        pass
+    assert second.send(None) == Send(1)
+
+
+def test_a_429_holds_back_everybody_who_shares_the_key_and_nobody_else() -> None:
+    time = clock()
+    driver = paced(time, "1200/minute")
+    flow = driver.flow(GET)
+    next(flow)
+    flow.send(bide.Reply(429, fields(0, START_AT + 20)))
+    same, other = driver.flow(GET), driver.flow(GET._replace(authorization="Bearer EFGH"))
+    held = next(same)
+    assert isinstance(held, Sleep)
+    assert held.seconds >= 20.0
+    assert next(other) == Send(1)
+
+
+def test_a_window_without_room_that_is_longer_than_max_wait_defers_before_anything_is_sent() -> None:
+    time = clock()
+    driver = paced(time, "1/hour", max_wait=60.0)
+    play(driver.flow(GET), [bide.Reply(200, {})], time)
+    done, verdict = play(driver.flow(GET), [], time)
+    assert done == []
+    assert verdict.answer is None
+    assert verdict.decision.action is bide.Action.DEFER
+    assert verdict.decision.source == "limiter"
+    assert verdict.decision.resume_at == pytest.approx(START_AT + 3600.0, abs=2.0)
+
+
+def test_the_key_is_the_host_and_token_unless_the_caller_says_otherwise() -> None:
+    time = clock()
+    assert clever(time).key_of(GET) == "api.example Bearer ABCD"
+    assert clever(time).key_of(GET._replace(authorization=None)) == "api.example"
+    assert clever(time, key="account 7").key_of(GET) == "account 7"
+    assert clever(time, key=lambda request: request).key_of(GET._replace(request=b"mine")) == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"policy": "clever"}, TypeError, "policy must be a bide.Policy such as bide.CLEVER"),
+        ({"on_defer": "ignore"}, ValueError, 'on_defer must be "raise" or "return"'),
+        ({"limiter": True}, TypeError, "limiter must be a bide.Limiter"),
+        ({"max_wait": -1.0}, ValueError, "max_wait"),
+        ({"deadline": float("nan")}, ValueError, "deadline"),
+        ({"pace": 3}, TypeError, "pace"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_to_write(
+    options: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Driver(**options)  # type: ignore[arg-type]  # the mistakes under test
