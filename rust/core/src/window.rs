@@ -187,7 +187,13 @@ pub fn view(word: u64, now: u64, rule: &Rule) -> View {
 /// 6. else it is the same window: the count only rises, the end only tightens, unless it was too early by more
 ///    than the blur. A request taken before the edge but counted after it is charged to the newer window first.
 #[must_use]
-pub fn sync(word: u64, now: u64, rule: &Rule, reply: &Reply, wall_offset: impl FnOnce() -> u64) -> Option<u64> {
+pub fn sync(
+    word: u64,
+    now: u64,
+    rule: &Rule,
+    reply: &Reply,
+    wall_offset: impl FnOnce() -> u64,
+) -> Option<u64> {
     if reply.end.is_some_and(|end| end <= now) {
         return None;
     }
