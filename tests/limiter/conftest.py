@@ -1,4 +1,4 @@
-"""Every test of the limiter runs on both implementations; an implementation, and a store, is one line here."""
+"""Every test of the limiter runs on both implementations; one more implementation or store is one line here."""
 
 import importlib
 import os
@@ -15,9 +15,9 @@ FORCED_PURE = os.environ.get("BIDE_PURE", "0") not in ("", "0")
 IMPLEMENTATIONS = ["pure"] if FORCED_PURE else ["native", "pure"]
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+@pytest.fixture(scope="session", params=IMPLEMENTATIONS)
 def implementation(request: pytest.FixtureRequest) -> ModuleType:
-    """The module with ``Limiter`` and ``Outcome``. One that cannot be imported fails the test: nothing is skipped."""
+    """The module with ``Limiter`` and ``Outcome``. One that is not there fails the test."""
     return importlib.import_module(MODULES[request.param])
 
 

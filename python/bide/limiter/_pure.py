@@ -32,7 +32,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bide.limiter import _window
 from bide.limiter._limit import Anchor, Limit, Settings, Stats, settings, store_to_share
 from bide.limiter._waiting import Clock, Key, Waiting
-from bide.limiter._window import COUNT_BITS, COUNT_MASK, ENDED, FULL, LATEST_MS, MAX_WINDOW_MS, Reply, Rule
+from bide.limiter._window import (
+    COUNT_BITS,
+    COUNT_MASK,
+    EMPTY,
+    ENDED,
+    FULL,
+    LATEST_MS,
+    MAX_WINDOW_MS,
+    Reply,
+    Rule,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -158,9 +168,15 @@ class Table:
         """Where the word of a key is, or would be written."""
         if self.overflow and mark not in self.words:
             line = mark % self.lines
-            if _window.is_live(self.overflow.get(line, 0), now):
+            if _window.is_live(self.overflow.get(line, EMPTY), now):
                 return self.overflow, line
         return self.words, mark
+
+    def raised(self, word: int, new: int, now: int) -> int:
+        """What one key is told of a word that it shares: only raises it, and for one window at most."""
+        running = word if _window.is_live(word, now) and _window.count_of(word) <= FULL else EMPTY
+        end = max(min(_window.end_of(new), now + self.window_ms), _window.end_of(running))
+        return _window.pack(end, max(_window.count_of(new), _window.count_of(running)))
 
     def claim(self, mark: int, now: int) -> bool | None:
         """A slot for a new key: None when there is none, else whether it had another owner before."""
@@ -168,7 +184,7 @@ class Table:
         slots = self.lines * SLOTS_OF_A_LINE
         for slot in range(first, first + min(slots, LINES_OF_A_RUN * SLOTS_OF_A_LINE)):
             owner = self.owners.get(slot % slots)
-            if owner is None or not _window.is_live(self.words.get(owner, 0), now):
+            if owner is None or not _window.is_live(self.words.get(owner, EMPTY), now):
                 self.owners[slot % slots] = mark
                 return self.words.pop(owner, None) is not None if owner is not None else False
         return None
@@ -207,22 +223,28 @@ class Store:
         """Whole milliseconds since the store was made, of a reading of its clock."""
         return min(LATEST_MS, max(0, (nanoseconds_of(reading) - self.created_ns) // 1_000_000))
 
-    def write(self, table: Table, place: Place, word: int, now: int) -> Take:
-        """Puts a word where ``place`` said, or into the overflow when a new key finds no slot there."""
-        words, index = place
-        if words is table.words and index not in words:
-            had_owner = table.claim(index, now)
+    def enter(self, table: Table, mark: int, now: int) -> Place:
+        """Where the word of a key is to be written: a new key is given a slot, or its home line's overflow."""
+        words, index = table.place(mark, now)
+        if words is table.words and mark not in words:
+            had_owner = table.claim(mark, now)
             if had_owner is None:
-                words, index = table.overflow, index % table.lines
+                words, index = table.overflow, mark % table.lines
             else:
                 self.reused += had_owner
-        if words is table.overflow:
-            self.overflowed += 1
-            # Shared by others: no probe of one key may hold it, nor anything for longer than a window.
-            end, count = _window.end_of(word), _window.count_of(word)
-            word = _window.pack(min(end, now + table.window_ms), min(count, FULL))
-        words[index] = word
-        return Take(words, index, _window.end_of(word))
+        self.overflowed += words is table.overflow
+        return words, index
+
+    def change(self, table: Table, mark: int, now: int, decide: Callable[[int], int | None]) -> None:
+        """Changes the word of a key as ``decide`` says, which is given the word; None leaves it."""
+        words, index = table.place(mark, now)
+        if decide(words.get(index, EMPTY)) is None:
+            return
+        words, index = self.enter(table, mark, now)
+        word = words.get(index, EMPTY)
+        new = decide(word)
+        if new is not None:
+            words[index] = new if words is table.words else table.raised(word, new, now)
 
 
 # Fork: the locks are held across it, so that a child finds no half-made change and no lock of a lost thread.
@@ -515,7 +537,7 @@ class Limiter(Waiting):
         with self.store.lock:
             for table, rule in zip(self.store.tables, self._rules, strict=True):
                 words, index = table.place(mark, now)
-                found.append(standing(words.get(index, 0), now, rule, 1))
+                found.append(standing(words.get(index, EMPTY), now, rule, 1))
         return outcome_of(found)
 
     def try_acquire_many(self, keys: Iterable[Key], cost: int = 1) -> list[bool]:
@@ -559,25 +581,43 @@ class Limiter(Waiting):
 
     def _take_locked(self, mark: int, now: int, cost: int, probe_ms: int | None) -> Outcome:
         store, offset = self.store, self._offset_at(now)
-        found = []
-        changes = []
-        for position, (table, rule) in enumerate(zip(store.tables, self._rules, strict=True)):
-            place = table.place(mark, now)
-            word = place[0].get(place[1], 0)
-            # A restart in the middle of a window hurts most in the longest one: only there one goes alone.
-            if probe_ms is not None and position == self._longest and place[0] is table.words:
-                new = _window.contact(word, now, rule, cost, probe_ms, offset)
-            else:
-                new = _window.take(word, now, rule, cost, offset)
-            if new is not None:
-                changes.append((table, place, new))
-            found.append(standing(word if new is None else new, now, rule, cost, taken=new is not None))
-        if len(changes) < len(found):
+
+        def following(position: int, place: Place) -> int | None:
+            word = place[0].get(place[1], EMPTY)
+            # A start in the middle of a window hurts most in the longest one: only there the first goes
+            # alone.
+            if probe_ms is None or position != self._longest or place[0] is store.tables[position].overflow:
+                return _window.take(word, now, self._rules[position], cost, offset)
+            return _window.contact(word, now, self._rules[position], cost, probe_ms, offset)
+
+        places = [table.place(mark, now) for table in store.tables]
+        words = [following(position, place) for position, place in enumerate(places)]
+        if None in words:
             store.denied += 1
-            return outcome_of(found)
+            return outcome_of(
+                [
+                    standing(
+                        place[0].get(place[1], EMPTY) if word is None else word,
+                        now,
+                        rule,
+                        cost,
+                        word is not None,
+                    )
+                    for place, word, rule in zip(places, words, self._rules, strict=True)
+                ]
+            )
+        found, takes = [], []
+        for position, (table, rule) in enumerate(zip(store.tables, self._rules, strict=True)):
+            place = store.enter(table, mark, now)
+            # No other place than the one that was looked at can refuse: it is a fresh one.
+            word = following(position, place) if place != places[position] else words[position]
+            assert word is not None
+            place[0][place[1]] = word
+            found.append(standing(word, now, rule, cost, taken=True))
+            takes.append(Take(*place, _window.end_of(word)))
         outcome = outcome_of(found)
         outcome._store, outcome._mark, outcome._cost, outcome._spent = store, mark, cost, False
-        outcome._takes = tuple(store.write(table, place, new, now) for table, place, new in changes)
+        outcome._takes = tuple(takes)
         return outcome
 
     def refund(self, key: Key, outcome: Outcome) -> bool:
@@ -634,7 +674,7 @@ class Limiter(Waiting):
                 return False
             outcome._spent = True
             for words, index, end in outcome._takes:
-                new = _window.settle(words.get(index, 0), now, end, outcome._cost, actual)
+                new = _window.settle(words.get(index, EMPTY), now, end, outcome._cost, actual)
                 if new is not None:
                     words[index] = new
                     settled = True
@@ -670,23 +710,25 @@ class Limiter(Waiting):
         told = Reply(
             None if remaining is None else int(remaining),
             None if reset is None else now_ms + milliseconds_up(reset),
-            1 if outcome is None else outcome._cost,
+            1 if outcome is None else max(1, outcome._cost),
         )
         offset = self._offset_at(now_ms)
         with self.store.lock:
             for position, (table, rule) in enumerate(zip(self.store.tables, self._rules, strict=True)):
-                place = table.place(mark, now_ms)
-                word = place[0].get(place[1], 0)
-                taken_end = outcome._takes[position].end if outcome is not None and outcome._takes else None
+                words, index = table.place(mark, now_ms)
+                reply = Reply(cost=told.cost)  # a probe is over, whatever window its reply spoke of
                 if position == chosen:
+                    taken_end = (
+                        outcome._takes[position].end if outcome is not None and outcome._takes else None
+                    )
                     reply = told._replace(taken_end=taken_end)
-                elif _window.view(word, now_ms, rule).probing:
-                    reply = Reply(cost=told.cost)  # the probe is over, whatever window its reply spoke of
-                else:
+                elif not _window.view(words.get(index, EMPTY), now_ms, rule).probing:
                     continue
-                new = _window.sync(word, now_ms, rule, reply, offset)
-                if new is not None:
-                    self.store.write(table, place, new, now_ms)
+
+                def decide(word: int, rule: Rule = rule, reply: Reply = reply) -> int | None:
+                    return _window.sync(word, now_ms, rule, reply, offset)
+
+                self.store.change(table, mark, now_ms, decide)
 
     def _table_of(self, reset: float | None, window: float | None) -> int:
         """Which limit a reply speaks of: its window's, else the shortest that the reset fits into."""
@@ -721,10 +763,7 @@ class Limiter(Waiting):
         until = now + milliseconds_of(seconds, "seconds")
         table = self.store.tables[self._longest]
         with self.store.lock:
-            place = table.place(mark, now)
-            new = _window.penalize(place[0].get(place[1], 0), now, until)
-            if new is not None:
-                self.store.write(table, place, new, now)
+            self.store.change(table, mark, now, lambda word: _window.penalize(word, now, until))
 
     def reset(self, key: Key) -> None:
         """Forgets a key: as if it had never been seen. (What it shared in the overflow stays.)
@@ -751,7 +790,7 @@ class Limiter(Waiting):
         now = self._now()
         store = self.store
         with store.lock:
-            live = sum(_window.is_live(word, now) for word in store.tables[0].words.values())
+            live = sum(_window.is_live(word, now) for word in store.tables[self._longest].words.values())
             return Stats(live, store.max_keys, store.reused, store.overflowed, store.denied)
 
 
@@ -761,8 +800,9 @@ def standing(word: int, now: int, rule: Rule, cost: int, taken: bool = False) ->
     seconds = (end - now) / 1_000 if end else 0.0
     if taken or cost <= remaining:
         return Standing(True, rule.limit, remaining, seconds, 0.0, probing)
-    wait = seconds if cost <= rule.limit else math.inf
-    return Standing(False, rule.limit, remaining, seconds, wait, probing)
+    if cost > rule.limit:
+        return Standing(False, rule.limit, remaining, seconds, math.inf, False)
+    return Standing(False, rule.limit, remaining, seconds, seconds, probing)
 
 
 def outcome_of(found: list[Standing]) -> Outcome:
@@ -773,6 +813,7 @@ def outcome_of(found: list[Standing]) -> Outcome:
         tightest = max((one for one in found if not one.allowed), key=lambda one: one.retry_after)
     outcome = Outcome.__new__(Outcome)
     outcome._standing = tightest
+    outcome._mark = outcome._cost = 0
     outcome._spent = True
     outcome._takes = ()
     return outcome

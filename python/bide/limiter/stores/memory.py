@@ -1,7 +1,8 @@
 """The memory store: one anonymous shared mapping, for this process and for the workers that it forks.
 
-Rules of this file: it only makes the memory, and says for whom. Pages are touched when they are first used, so
-that a large ``max_keys`` costs nothing before keys come; the mapping lives as long as a limiter that uses it.
+Rules of this file: it only makes the memory, and says for whom. Pages are touched when they are first used,
+so that a large ``max_keys`` costs nothing before keys come; the mapping lives as long as a limiter that uses
+it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""A key is a bearer token: no repr, error, log, warning or statistic shows it, and no table keeps it."""
+
+import gc
+import logging
+import traceback
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from bide.limiter import Limiter
+
+Make = Callable[..., Limiter]
+SECRET = "Bearer 4f7c9a-secret"
+
+
+def everything_said(limiter: Limiter) -> list[object]:
+    outcome = limiter.take(SECRET)
+    slot = limiter.slot(SECRET, timeout=0)
+    said: list[object] = [
+        limiter,
+        outcome,
+        limiter.take(SECRET),
+        limiter.peek(SECRET),
+        limiter.contact(SECRET),
+    ]
+    said += [limiter.stats(), limiter.limits, limiter.store, slot, limiter.acquire(SECRET, timeout=0)]
+    calls: list[Callable[[], object]] = [
+        lambda: limiter.take(SECRET, 0),
+        lambda: limiter.take(SECRET + "\ud800"),
+        lambda: limiter.refund(SECRET, None),  # type: ignore[arg-type]  # a mistake that must not show the key
+        lambda: limiter.penalize(SECRET, -1),
+        lambda: limiter.try_acquire_many(SECRET),
+        lambda: limiter.try_acquire_many([SECRET, 1]),  # type: ignore[list-item]  # as above
+        slot.__enter__,
+    ]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError, TimeoutError)) as raised:
+            call()
+        said += [raised.value, raised.value.args, *traceback.format_exception_only(raised.value)]
+    limiter.sync(SECRET, SimpleNamespace(remaining=1, reset_after=2.0, window=None))
+    limiter.refund(SECRET, outcome)
+    limiter.reset(SECRET)
+    return said
+
+
+def test_nothing_that_a_limiter_says_shows_the_key(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        said = everything_said(make("1/minute", name="uploads"))
+    for thing in said:
+        assert "secret" not in f"{thing!r} {thing}", type(thing)
+    assert caplog.records == []
+
+
+def test_no_key_is_kept(make: Make) -> None:
+    limiter = make("1/minute")
+    key = "".join(["tok", "en ", "9d81"])
+    before = len(gc.get_referrers(key))
+    limiter.try_acquire(key)
+    limiter.try_acquire_many([key])
+    limiter.take(key)
+    gc.collect()
+    assert len(gc.get_referrers(key)) == before
+
+
+def test_a_repr_tells_the_limits_and_the_implementation(make: Make, implementation: ModuleType) -> None:
+    limiter = make("10/second", "1200/minute", name="uploads")
+    assert repr(limiter) == (
+        "<bide.Limiter Limit(10, 1.0), Limit(1200, 60.0), name='uploads', store='memory', "
+        f"{implementation.IMPLEMENTATION}>"
+    )
+    assert repr(make(learn="1 hour")).startswith("<bide.Limiter learn=3600.0, store='memory'")
+
+
+def test_no_octet_of_a_key_is_in_the_native_store(make: Make, implementation: ModuleType) -> None:
+    limiter = make("1/minute", max_keys=100)
+    limiter.take(SECRET)
+    if implementation.IMPLEMENTATION == "native":
+        assert SECRET[-6:].encode() not in limiter.store.buffer[:]  # type: ignore[attr-defined]  # the native store's
+    else:
+        assert all(isinstance(mark, int) for mark in limiter.store.tables[0].words)
