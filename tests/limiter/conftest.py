@@ -1,4 +1,4 @@
-"""Every test of the limiter runs on both implementations; one more implementation or store is one line here."""
+"""Every test of the limiter runs on both implementations; a new implementation or store is one line here."""
 
 import importlib
 import os

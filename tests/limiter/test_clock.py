@@ -1,7 +1,7 @@
 """The clock contract.
 
-- Time in a word never runs back: a reading that is earlier than one already used joins the newer window, or is
-  refused. It never opens a window again, and never admits more than the limit.
+- Time in a word never runs back: a reading that is earlier than one already used joins the newer window, or
+  is refused. It never opens a window again, and never admits more than the limit.
 - A big step forward ends windows, no more: the next one begins as after a long pause.
 - A suspended machine's monotonic clock stands still: one waits longer, and nothing more passes.
 - An injected clock is read once a call; what it raises, the caller gets.

@@ -1,5 +1,6 @@
 """A limit as text and as a value, and what a limiter says to arguments that make no sense."""
 
+import contextlib
 import copy
 import pickle
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def test_a_limit_is_read_from_text(text: str, limit: int, window: float) -> None
         ("1,200/minute", "is not a limit"),
         ("1.5/second", "is not a limit"),
         ("-3/minute", "is not a limit"),
-        ("١/minute", "is not a limit"),
+        ("\u0661/minute", "is not a limit"),  # a digit, but not an ASCII one
         ("10/second, 1200/minute", "does not name a window"),
         ("0/minute", "at least 1"),
         ("67000001/minute", "at most 67,000,000, not 67,000,001: count in thousands"),
@@ -114,10 +115,8 @@ def test_every_limit_is_read_back_from_its_text(limit: int, window_ms: int) -> N
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_limit_or_a_value_error(text: str) -> None:
-    try:
-        Limit.parse(text)
-    except ValueError as error:
-        assert "\n" not in str(error) or "\n" in text
+    with contextlib.suppress(ValueError):
+        assert Limit.parse(text).limit >= 1
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def everything_said(limiter: Limiter) -> list[object]:
     calls: list[Callable[[], object]] = [
         lambda: limiter.take(SECRET, 0),
         lambda: limiter.take(SECRET + "\ud800"),
-        lambda: limiter.refund(SECRET, None),  # type: ignore[arg-type]  # a mistake that must not show the key
+        lambda: limiter.refund(SECRET, None),  # type: ignore[arg-type]  # a mistake shows no key either
         lambda: limiter.penalize(SECRET, -1),
         lambda: limiter.try_acquire_many(SECRET),
         lambda: limiter.try_acquire_many([SECRET, 1]),  # type: ignore[list-item]  # as above

@@ -1,8 +1,9 @@
-"""Native, pure and an oracle that is obviously right, in step, through anything that a caller and a clock may do.
+"""Native, pure and an oracle that is obviously right, in step, through anything that a caller and a clock may
+do.
 
-The oracle keeps, for each key and limit, the list of what was admitted and when its window ends: no packing, no
-marks, no table. It knows nothing of servers; where replies come in, native and pure are compared with each other,
-and no window may admit more than its limit.
+The oracle keeps, for each key and limit, the list of what was admitted and when its window ends: no packing,
+no marks, no table. It knows nothing of servers; where replies come in, native and pure are compared with each
+other, and no window may admit more than its limit.
 """
 
 import importlib
@@ -53,7 +54,8 @@ class Oracle:
     def used(self, now: int) -> int:
         if not self.runs(now):
             return 0
-        return math.inf if self.held else sum(cost for _, cost in self.admitted)  # type: ignore[return-value]  # inf
+        return math.inf if self.held else sum(cost for _, cost in self.admitted)  # type: ignore[return-value]
+        # inf
 
     def remaining(self, now: int) -> int:
         return max(0, int(max(-1, self.limit - self.used(now))))
@@ -178,7 +180,7 @@ class AgainstTheOracle(InStep):
         if not self.outcomes:
             return
         which %= len(self.outcomes)
-        key, answers, cost = self.outcomes[which]
+        key, answers, _ = self.outcomes[which]
         places, admitted = self.taken[which]
         said = [
             limiter.settle(key, answer, actual)

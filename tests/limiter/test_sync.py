@@ -1,4 +1,4 @@
-"""Aligning to a server: sync, penalties, first contact, learning. Every table's row is one thing a server may say."""
+"""Aligning to a server: sync, penalties, first contact, learning. A row of a table is one thing it may say."""
 
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace

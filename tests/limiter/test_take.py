@@ -128,12 +128,14 @@ def test_a_cost_that_makes_no_sense_says_what_to_pass(
     make: Make, call: str, cost: object, error: type[Exception], words: str
 ) -> None:
     limiter = make("10/minute")
-    with pytest.raises(error) as raised:
+
+    def use() -> None:
+        used = getattr(limiter, call)(["a"] if call == "try_acquire_many" else "a", cost)
         if call == "slot":
-            with limiter.slot("a", cost):  # type: ignore[arg-type]  # the mistakes under test
-                pass
-        else:
-            getattr(limiter, call)(["a"] if call == "try_acquire_many" else "a", cost)
+            used.__enter__()
+
+    with pytest.raises(error) as raised:
+        use()
     assert words in str(raised.value)
     assert limiter.peek("a").remaining == 10
 
@@ -180,11 +182,9 @@ def test_a_key_of_another_kind_is_refused_and_never_shown(
         "sync": (object(),),
         "penalize": (1.0,),
     }
+    name, first = ("try_acquire_many", ["b", key]) if call == "many" else (call, key)
     with pytest.raises(error) as raised:
-        if call == "many":
-            limiter.try_acquire_many(["b", key])  # type: ignore[list-item]  # the mistakes under test
-        else:
-            getattr(limiter, call)(key, *rest.get(call, ()))
+        getattr(limiter, name)(first, *rest.get(call, ()))
     assert str(raised.value) == words
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__ or raised.value.__context__ is None

@@ -32,7 +32,7 @@ def together(*functions: Callable[[], None]) -> None:
         try:
             barrier.wait()
             function()
-        except BaseException as error:  # noqa: BLE001  # handed to the test
+        except BaseException as error:  # handed to the test
             failures.append(error)
 
     threads = [threading.Thread(target=run, args=(function,)) for function in functions]
@@ -139,9 +139,7 @@ def test_one_prober_at_a_time_however_many_threads_ask(make: Make) -> None:
     probes: list[int] = []
 
     def contact() -> None:
-        for n in range(300):
-            if limiter.contact(f"key {n}"):
-                probes.append(n)
+        probes.extend(n for n in range(300) if limiter.contact(f"key {n}"))
 
     together(*[contact] * THREADS)
     assert sorted(probes) == list(range(300))

@@ -1,4 +1,4 @@
-"""Waiting for room: how long, in which order things are refused, what a cancelled or hopeless wait takes (nothing)."""
+"""Waiting for room: how long, what is refused at once; a cancelled or hopeless wait takes nothing."""
 
 import asyncio
 import math
@@ -154,10 +154,10 @@ def test_a_time_limit_of_asyncios_own_works_too(make: Make) -> None:
     limiter = make("1/minute", clock=None)
 
     async def wait() -> None:
-        limiter.take("a")
         async with asyncio.timeout(0.01):
             await limiter.acquire_async("a")
 
+    limiter.take("a")
     with pytest.raises(TimeoutError):
         asyncio.run(wait())
 
@@ -203,8 +203,8 @@ def test_a_slot_waits_on_entry_and_gives_nothing_back(make: Make, clock: FakeClo
     with slot as outcome:
         assert outcome.allowed
     with pytest.raises(ZeroDivisionError), slot:
-        assert clock.slept == [60.0]
         _ = 1 / 0
+    assert clock.slept == [60.0]
     assert limiter.peek("a").remaining == 0
 
 

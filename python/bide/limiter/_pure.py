@@ -173,7 +173,7 @@ class Table:
         return self.words, mark
 
     def raised(self, word: int, new: int, now: int) -> int:
-        """What one key is told of a word that it shares: only raises it, and for one window at most."""
+        """What one key is told of a word that others share: it is only raised, for a window at most."""
         running = word if _window.is_live(word, now) and _window.count_of(word) <= FULL else EMPTY
         end = max(min(_window.end_of(new), now + self.window_ms), _window.end_of(running))
         return _window.pack(end, max(_window.count_of(new), _window.count_of(running)))
@@ -224,7 +224,7 @@ class Store:
         return min(LATEST_MS, max(0, (nanoseconds_of(reading) - self.created_ns) // 1_000_000))
 
     def enter(self, table: Table, mark: int, now: int) -> Place:
-        """Where the word of a key is to be written: a new key is given a slot, or its home line's overflow."""
+        """Where the word of a key is to be written: a new key is given a slot, or its line's overflow."""
         words, index = table.place(mark, now)
         if words is table.words and mark not in words:
             had_owner = table.claim(mark, now)
@@ -305,7 +305,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Outcome:
-    """What one ``take`` or ``peek`` found, all of the same instant; true when allowed. A value: it does not change."""
+    """What one ``take`` or ``peek`` found, all of the same instant; true when allowed. It never changes."""
 
     __slots__ = ("_cost", "_mark", "_spent", "_standing", "_store", "_takes")
 
