@@ -226,7 +226,7 @@ impl<'a> Limiter<'a> {
     /// Aligns the key to what a server said, in reply to what `outcome` took.
     pub fn sync(&self, key: Key, clock: &impl Clock, quota: &Quota, outcome: Option<&Outcome>) {
         let chosen = self.table_of(quota);
-        let cost = outcome.map_or(1, |outcome| outcome.cost.max(1));
+        let cost = outcome.map_or(1, |outcome| outcome.cost);
         let probed = self.longest_first[0];
         for number in [probed, chosen] {
             let table = &self.tables[number];
@@ -251,7 +251,7 @@ impl<'a> Limiter<'a> {
     fn table_of(&self, quota: &Quota) -> usize {
         let window_of = |number: usize| self.tables[number].rule().window_ms;
         let of_its_window = |stated: u64| {
-            (0..self.tables.len()).find(|&number| window_of(number).abs_diff(stated) <= stated / 100)
+            (0..self.tables.len()).find(|&number| window_of(number).abs_diff(stated) * 100 <= stated)
         };
         let fits =
             |reset: u64| self.longest_first.iter().rev().copied().find(|&number| window_of(number) >= reset);

@@ -167,10 +167,10 @@ impl<'a> Table<'a> {
             let position = matches.trailing_zeros() as usize % SLOTS_OF_A_LINE;
             (Self::slot(line, position), ids[position])
         };
-        if id.is_live_of(fingerprint)
-            && let Hit::Done { word, written } = slot.hit(id, |word| decide(word, false))
-        {
-            return (word, written, false);
+        if id.is_live_of(fingerprint) {
+            if let Hit::Done { word, written } = slot.hit(id, |word| decide(word, false)) {
+                return (word, written, false);
+            }
         }
         self.apply_by_search(key, clock, &mut decide)
     }
