@@ -1,4 +1,4 @@
-"""Aligning to a server: sync, penalties, first contact, learning. A row of a table is one thing it may say."""
+"""Aligning to a server: sync, penalties, first contact, learning. A row of a table is one thing it says."""
 
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace

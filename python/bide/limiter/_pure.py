@@ -223,24 +223,24 @@ class Store:
         """Whole milliseconds since the store was made, of a reading of its clock."""
         return min(LATEST_MS, max(0, (nanoseconds_of(reading) - self.created_ns) // 1_000_000))
 
-    def enter(self, table: Table, mark: int, now: int) -> Place:
-        """Where the word of a key is to be written: a new key is given a slot, or its line's overflow."""
-        words, index = table.place(mark, now)
-        if words is table.words and mark not in words:
-            had_owner = table.claim(mark, now)
+    def enter(self, table: Table, place: Place, now: int) -> Place:
+        """Where a word is to be written: a new key is given a slot, or its line's overflow."""
+        words, index = place
+        if words is table.words and index not in words:
+            had_owner = table.claim(index, now)
             if had_owner is None:
-                words, index = table.overflow, mark % table.lines
+                words, index = place = table.overflow, index % table.lines
             else:
                 self.reused += had_owner
         self.overflowed += words is table.overflow
-        return words, index
+        return place
 
     def change(self, table: Table, mark: int, now: int, decide: Callable[[int], int | None]) -> None:
         """Changes the word of a key as ``decide`` says, which is given the word; None leaves it."""
-        words, index = table.place(mark, now)
+        place = words, index = table.place(mark, now)
         if decide(words.get(index, EMPTY)) is None:
             return
-        words, index = self.enter(table, mark, now)
+        words, index = self.enter(table, place, now)
         word = words.get(index, EMPTY)
         new = decide(word)
         if new is not None:
@@ -421,8 +421,9 @@ class Limiter(Waiting):
         )
         self._longest = max(range(len(given.limits)), key=lambda index: given.limits[index].window_ms)
         self._now = self._reader(store)
-        # One table: its words. Several: a dict that stays empty, so that the short way ends at once.
-        self._hot = (store.tables[0].words if len(given.limits) == 1 else {}, given.limits[0].limit, store)
+        # What try_acquire needs, by one look-up. Several tables: words that stay empty, so that it goes the long way.
+        words = store.tables[0].words if len(given.limits) == 1 else {}
+        self._hot = (words, given.limits[0].limit, store, self._now, self._salt)
 
     @staticmethod
     def _reader(store: Store) -> Callable[[], int]:
@@ -437,6 +438,8 @@ class Limiter(Waiting):
 
     def _offset_at(self, now: int) -> Callable[[], int]:
         """Reads Unix time minus ``now``, in milliseconds: anew at each roll, because it may be set."""
+        if not self._settings.grid:
+            return no_offset
         wall: Callable[[], float] = getattr(self._clock, "time", time.time)
         return lambda: nanoseconds_of(wall()) // 1_000_000 - now
 
@@ -453,14 +456,14 @@ class Limiter(Waiting):
         Raises:
             TypeError, ValueError: an argument of another kind or outside its range; a key is never shown.
         """
-        words, limit, store = self._hot
-        if type(key) is str and BUILTIN_HASH and key.isascii():
-            mark = hash(key) ^ self._salt
+        words, limit, store, clock, salt = self._hot
+        if BUILTIN_HASH and type(key) is str and key.isascii():
+            mark = hash(key) ^ salt
         else:
-            mark = fingerprint(key) ^ self._salt
+            mark = fingerprint(key) ^ salt
         if type(cost) is not int or not 0 < cost <= limit:
             cost = whole_cost(cost)
-        now = self._now()
+        now = clock()
         # The window of a known key that runs, decided here: the calls that this saves are most of the cost.
         with store.lock:
             word = words.get(mark, 0)
@@ -560,10 +563,9 @@ class Limiter(Waiting):
         if isinstance(keys, str | bytes):
             raise TypeError(f"keys must be a list of keys, not one {type(keys).__name__}")
         cost = whole_cost(cost)
-        salt = self._salt
+        words, limit, store, clock, salt = self._hot
         marks = [fingerprint(key) ^ salt for key in keys]
-        now = self._now()
-        words, limit, store = self._hot
+        now = clock()
         answers = []
         with store.lock:
             for mark in marks:
@@ -580,45 +582,46 @@ class Limiter(Waiting):
             return self._take_locked(mark, now, cost, probe_ms)
 
     def _take_locked(self, mark: int, now: int, cost: int, probe_ms: int | None) -> Outcome:
-        store, offset = self.store, self._offset_at(now)
-
-        def following(position: int, place: Place) -> int | None:
-            word = place[0].get(place[1], EMPTY)
-            # A start in the middle of a window hurts most in the longest one: only there the first goes
-            # alone.
-            if probe_ms is None or position != self._longest or place[0] is store.tables[position].overflow:
-                return _window.take(word, now, self._rules[position], cost, offset)
-            return _window.contact(word, now, self._rules[position], cost, probe_ms, offset)
-
-        places = [table.place(mark, now) for table in store.tables]
-        words = [following(position, place) for position, place in enumerate(places)]
-        if None in words:
-            store.denied += 1
-            return outcome_of(
-                [
-                    standing(
-                        place[0].get(place[1], EMPTY) if word is None else word,
-                        now,
-                        rule,
-                        cost,
-                        word is not None,
-                    )
-                    for place, word, rule in zip(places, words, self._rules, strict=True)
-                ]
+        store, rules = self.store, self._rules
+        looked: list[tuple[Place, int | None]] = []
+        found = []
+        for n, (table, rule) in enumerate(zip(store.tables, rules, strict=True)):
+            place = table.place(mark, now)
+            word, new = self._next(n, place, now, cost, probe_ms)
+            looked.append((place, new))
+            found.append(
+                standing(word, now, rule, cost) if new is None else standing(new, now, rule, cost, True)
             )
-        found, takes = [], []
-        for position, (table, rule) in enumerate(zip(store.tables, self._rules, strict=True)):
-            place = store.enter(table, mark, now)
-            # No other place than the one that was looked at can refuse: it is a fresh one.
-            word = following(position, place) if place != places[position] else words[position]
-            assert word is not None
-            place[0][place[1]] = word
-            found.append(standing(word, now, rule, cost, taken=True))
-            takes.append(Take(*place, _window.end_of(word)))
         outcome = outcome_of(found)
+        if not outcome.allowed:
+            store.denied += 1
+            return outcome
+        takes = []
+        for n, (place, new) in enumerate(looked):
+            entered = store.enter(store.tables[n], place, now)
+            if entered is not place:
+                # No slot: the overflow, which has room for any cost, since it was looked at if its window runs.
+                _, new = self._next(n, entered, now, cost, probe_ms)
+                found[n] = standing(new or EMPTY, now, rules[n], cost, True)
+                outcome = outcome_of(found)
+            words, index = entered
+            words[index] = word = new or EMPTY
+            takes.append(Take(words, index, word >> COUNT_BITS))
         outcome._store, outcome._mark, outcome._cost, outcome._spent = store, mark, cost, False
         outcome._takes = tuple(takes)
         return outcome
+
+    def _next(
+        self, position: int, place: Place, now: int, cost: int, probe_ms: int | None
+    ) -> tuple[int, int | None]:
+        """The word in a place, and what a take would make of it; None refuses."""
+        words, index = place
+        word = words.get(index, EMPTY)
+        rule, offset = self._rules[position], self._offset_at(now)
+        # A start in the middle of a window hurts most in the longest one: only there the first goes alone.
+        if probe_ms is None or position != self._longest or words is not self.store.tables[position].words:
+            return word, _window.take(word, now, rule, cost, offset)
+        return word, _window.contact(word, now, rule, cost, probe_ms, offset)
 
     def refund(self, key: Key, outcome: Outcome) -> bool:
         """Gives back what ``outcome`` took, once, into the windows it came from, as far as they still run.
@@ -794,6 +797,11 @@ class Limiter(Waiting):
             return Stats(live, store.max_keys, store.reused, store.overflowed, store.denied)
 
 
+def no_offset() -> int:
+    """In place of the wall clock, for a limiter that has nothing to do with it."""
+    return 0
+
+
 def standing(word: int, now: int, rule: Rule, cost: int, taken: bool = False) -> Standing:
     """How a word stands for a call of ``cost``; ``taken``: it is the word after that call."""
     remaining, end, probing = _window.view(word, now, rule)
@@ -807,7 +815,9 @@ def standing(word: int, now: int, rule: Rule, cost: int, taken: bool = False) ->
 
 def outcome_of(found: list[Standing]) -> Outcome:
     """The tightest of what the tables say; the first of them when equal."""
-    if all(one.allowed for one in found):
+    if len(found) == 1:
+        tightest = found[0]
+    elif all(one.allowed for one in found):
         tightest = min(found, key=lambda one: one.remaining)
     else:
         tightest = max((one for one in found if not one.allowed), key=lambda one: one.retry_after)
