@@ -18,11 +18,7 @@ __all__ = ["IMPLEMENTATION", "Limit", "Limiter", "Outcome", "Stats"]
 
 IMPLEMENTATION: Literal["native", "pure"]
 
-if (
-    TYPE_CHECKING
-    or os.environ.get("BIDE_PURE", "0") not in ("", "0")
-    or find_spec("bide.limiter._compiled") is None
-):
+if TYPE_CHECKING or os.environ.get("BIDE_PURE", "0") not in ("", "0") or find_spec("bide._native") is None:
     # The twin is also what type checkers see: its signatures are the contract.
     from bide.limiter._pure import IMPLEMENTATION, Limiter, Outcome
 else:
