@@ -14,13 +14,41 @@ that ``import bide.policy`` loads neither the limiter nor asyncio nor TOML. A pu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+# Written so and not imported: ``typing`` costs more to load than the whole decision engine.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bide.errors import BideError, Deferred, PolicyError, Refused, StoreError
     from bide.limiter import IMPLEMENTATION, Limit, Limiter, Outcome, Stats
+    from bide.policy import (
+        CLEVER,
+        HTTP,
+        Action,
+        Backoff,
+        Decision,
+        Explanation,
+        Failure,
+        Policy,
+        Quota,
+        Reason,
+        Reply,
+        decide,
+        explain,
+    )
 
 _HOME = {
+    "CLEVER": "bide.policy",
+    "HTTP": "bide.policy",
+    "Action": "bide.policy",
+    "Backoff": "bide.policy",
+    "Decision": "bide.policy",
+    "Explanation": "bide.policy",
+    "Failure": "bide.policy",
+    "Policy": "bide.policy",
+    "Quota": "bide.policy",
+    "Reason": "bide.policy",
+    "Reply": "bide.policy",
+    "decide": "bide.policy",
+    "explain": "bide.policy",
     "BideError": "bide.errors",
     "Deferred": "bide.errors",
     "IMPLEMENTATION": "bide.limiter",
@@ -34,20 +62,33 @@ _HOME = {
 }
 """Public name -> the module that defines it."""
 
-_MODULES = frozenset({"errors", "limiter", "testing"})
+_MODULES = frozenset({"errors", "limiter", "policy", "testing"})
 """Public modules, loaded when they are first named: ``bide.httpx`` needs no second import."""
 
 __all__ = [
+    "CLEVER",
+    "HTTP",
     "IMPLEMENTATION",
+    "Action",
+    "Backoff",
     "BideError",
+    "Decision",
     "Deferred",
+    "Explanation",
+    "Failure",
     "Limit",
     "Limiter",
     "Outcome",
+    "Policy",
     "PolicyError",
+    "Quota",
+    "Reason",
     "Refused",
+    "Reply",
     "Stats",
     "StoreError",
+    "decide",
+    "explain",
 ]
 
 

@@ -1,0 +1,468 @@
+"""The walk from a reply to a decision.
+
+Theory of operation. One pass over the reply's headers collects the fields that the policy wants. Then, in this
+order:
+
+    1. ``override`` and ``final``: the server or the dialect says outright whether to repeat.
+    2. Is it a refusal (``refused_when``)? Else the status table says PROCESS, RETRY or FAIL.
+    3. The windows that the reply states become quotas; the explicit waits are read in the dialect's order.
+    4. The wait: an explicit one, else the end of the used-up windows, else the policy's default for a refusal,
+       else backoff. Margin and spread lengthen a stated wait, nothing shortens it.
+    5. May the request be repeated? Is the wait within ``retries``, ``max_wait`` and ``deadline``? If not: DEFER.
+
+Rules of this file: no vendor, no clock, no chance: ``now`` and ``draw`` are arguments, read only where a rule
+needs them when they are not given. No reply raises; a caller's mistake does. ``explain`` is this walk with a
+recorder.
+"""
+
+from __future__ import annotations
+
+import os
+from _random import Random
+
+from bide.policy._explain import Recorder
+from bide.policy._policy import HTTP, Policy
+from bide.policy._reply import Reply, check_method, collect, method_of, sent_idempotency_key, unpack
+from bide.policy._types import Action, Decision, Failure, Quota, Reason, make
+from bide.policy._wait import Clock, Texts, as_text, follow
+from bide.policy._windows import governing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bide.policy._dialect import When
+    from bide.policy._explain import Explanation
+    from bide.policy._policy import Program
+
+__all__ = ["decide", "explain"]
+
+PROCESS, RETRY, FAIL, DEFER = Action.PROCESS, Action.RETRY, Action.FAIL, Action.DEFER
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+"""RFC 9110 section 9.2.2, and QUERY."""
+
+SPREAD = 0.25
+SPREAD_SECONDS = 2.0
+"""A stated wait is lengthened by up to this share of it, and by no more than so many seconds: clients that were
+refused in one window do not return in one instant."""
+
+FAILURES = {
+    Failure.CONNECT: (
+        Reason.CONNECT_FAILED,
+        "No connection was made: check the host's name and the network, then wait and retry.",
+    ),
+    Failure.TIMEOUT: (
+        Reason.TIMED_OUT,
+        "No answer came in time: wait and retry; if it goes on, allow more time.",
+    ),
+    Failure.PROTOCOL: (
+        Reason.PROTOCOL_ERROR,
+        "The connection broke before a whole answer came: wait and retry.",
+    ),
+}
+"""What a failure without a response means."""
+
+REFUSED = "The API refuses this request for now: try again when its limit allows."
+NO_REPEAT = "The server says not to repeat this request: change it, or contact the vendor."
+REPEAT = "The server says to send this request again."
+UNSAFE = "the server may have acted on it: repeat it only if that is safe, or send an Idempotency-Key."
+UNKNOWN_METHOD = "The request's method is not known, so it counts as not idempotent (give method=), and "
+BODY_GONE = "It failed in passing, but its body cannot be sent again: make the request anew."
+
+
+def decide(
+    reply: object,
+    policy: Policy = HTTP,
+    *,
+    attempt: int = 1,
+    method: str | None = None,
+    elapsed: float = 0.0,
+    now: float | None = None,
+    draw: float | None = None,
+    body: object = None,
+    idempotent: bool = False,
+    repeatable: bool = True,
+) -> Decision:
+    """What to do with a reply.
+
+    Args:
+        reply: any client's response (an object with ``status_code``, ``status`` or ``code``, and ``headers``),
+            a ``bide.Reply``, or a client's exception that says why there is no response.
+        policy: how to treat this API.
+        attempt: 1 for the first try of this request, whatever made the earlier ones fail.
+        method: the request's method; None takes it from the reply's own request, else from the policy.
+        elapsed: seconds since the first try began, 0.0 or more; compared with ``policy.deadline``.
+        now: Unix time on the client's clock; None reads it, if it is needed.
+        draw: a number in [0, 1) for jitter; None draws one, if it is needed.
+        body: the response's body (bytes, str, or parsed JSON) for policies that look into it; never fetched.
+        idempotent: the request may be repeated whatever its method: it carried an ``Idempotency-Key``.
+        repeatable: False if the request's body cannot be sent again.
+
+    Returns:
+        The decision. With ``now`` and ``draw`` given it is a function of the arguments alone.
+
+    Raises:
+        TypeError, ValueError: a caller's mistake; says what to pass. No reply of a server raises.
+
+    Source:
+        RFC 9110 sections 9.2.2, 10.2.3 and 15; RFC 6585 section 4.
+
+    >>> from bide.policy import CLEVER, Reply
+    >>> reply = Reply(429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1394506274"})
+    >>> decision = decide(reply, CLEVER, now=1394506244.0, draw=0.0)
+    >>> decision.action, decision.wait, decision.source
+    (<Action.RETRY: 'retry'>, 30.0, 'x-ratelimit-reset')
+    """
+    return _walk(reply, policy, attempt, method, elapsed, now, draw, body, idempotent, repeatable, None)
+
+
+def explain(
+    reply: object,
+    policy: Policy = HTTP,
+    *,
+    attempt: int = 1,
+    method: str | None = None,
+    elapsed: float = 0.0,
+    now: float | None = None,
+    draw: float | None = None,
+    body: object = None,
+    idempotent: bool = False,
+    repeatable: bool = True,
+) -> Explanation:
+    """The decision and how it came about: the same walk as ``decide``, recorded.
+
+    Args:
+        reply, policy, attempt, method, elapsed, now, draw, body, idempotent, repeatable: as for ``decide``.
+
+    Returns:
+        The decision, every field that was read or dropped and why, and every rule that applied.
+
+    Raises:
+        TypeError, ValueError: as for ``decide``.
+
+    >>> from bide.policy import Reply
+    >>> explanation = explain(Reply(503, {"Retry-After": "soon"}), now=0.0, draw=0.0)
+    >>> print(explanation.dropped[0])
+    retry-after: 'soon' dropped: not whole_seconds or http_date or seconds
+    """
+    recorder = Recorder()
+    decision = _walk(
+        reply, policy, attempt, method, elapsed, now, draw, body, idempotent, repeatable, recorder
+    )
+    return recorder.explanation(decision)
+
+
+def _walk(
+    reply: object,
+    policy: Policy,
+    attempt: int,
+    method: str | None,
+    elapsed: float,
+    now: float | None,
+    draw: float | None,
+    body: object,
+    idempotent: bool,
+    repeatable: bool,
+    recorder: Recorder | None,
+) -> Decision:
+    if attempt.__class__ is not int or attempt < 1 or elapsed or now is not None or draw is not None:
+        _check_numbers(attempt, elapsed, now, draw)
+    if method is not None:
+        method = check_method(method)
+    if policy.__class__ is not Policy:
+        raise TypeError(
+            f"policy is a bide.Policy such as bide.CLEVER, got {policy!r}; by name: bide.policies.load()"
+        )
+    program = policy.program
+
+    # What came back.
+    status: int | Failure
+    if isinstance(reply, Reply):
+        status, headers = reply.outcome, reply.lowered
+        if body is None:
+            body = reply.body
+    else:
+        status, headers = unpack(reply)
+    explicit: float | None = None
+    place = ""
+    quota: Quota | None = None
+    quotas: tuple[Quota, ...] = ()
+    refused = False
+    ends: list[tuple[float | None, str]] = []
+    if isinstance(status, Failure):
+        action = RETRY
+        reason, advice = FAILURES[status]
+        sure = status is Failure.CONNECT
+        clock = Clock(now, None, None, False)
+        if recorder is not None:
+            recorder.step(f"no response: {status}")
+    else:
+        found = collect(headers, program, recorder)
+        action, reason, advice, sure, plain = program.rules[status]
+        if recorder is not None:
+            recorder.step(f"status {status}: {action} ({reason})")
+        refused = status in program.refused_statuses
+        reads_body = body is not None and program.reads_body
+        if action is not RETRY and not refused and not reads_body and found.keys() <= ONLY_CLOCK:
+            return plain
+
+        # What it says about limits.
+        clock = Clock(now, found.get("date"), found.get("age"), program.by_date)
+        source = Texts(found, body if reads_body else None)
+        if recorder is not None and clock.skewed_by:
+            recorder.step(f"by its Date, the client's clock is {clock.skewed_by:+.0f} s off")
+        stated: list[Quota] = []
+        for window in program.windows:
+            if window.captures or reads_body or not window.names.isdisjoint(found):
+                window.read(source, clock, recorder, stated, ends)
+        if stated:
+            quotas = tuple(stated)
+            quota = quotas[0] if len(stated) == 1 else governing(quotas)
+
+        # Whether the server wants it repeated.
+        if program.conditional:
+            action, reason, advice, refused = _conditions(
+                program, status, source, quotas, (action, reason, advice, refused), recorder
+            )
+        elif refused:
+            action = RETRY
+        if refused and recorder is not None:
+            recorder.step("it is a refusal: the server did not act, and says later")
+
+        # What it says about time.
+        for wait in program.waits:
+            if not wait.header or wait.header in found:
+                explicit = wait.read(source, clock, recorder)
+                if explicit is not None:
+                    place = wait.place
+                    break
+        if refused:
+            sure = sure or status < 500
+
+    # How long to wait.
+    held, held_by = _used_up(quotas, ends, refused) if quotas else (None, "")
+    if quota is None and explicit is not None:
+        after = max(explicit, 0.0)
+        quota = make(Quota, (None, None, after, clock.local() + after, None, None))
+    if action is not RETRY:
+        if action is PROCESS and not program.wait_on_success and (status < 300 or status >= 400):  # type: ignore[operator]  # a Failure is RETRY
+            if explicit is not None and recorder is not None:
+                recorder.step(f"{place}: not a wait on a success")
+            explicit = None
+        seconds, source_ = _combine("greatest", explicit, place, held, held_by)
+        if seconds is None or seconds <= 0.0:
+            return make(Decision, (action, 0.0, None, reason, advice, quota, quotas, ""))
+        if recorder is not None:
+            recorder.step(f"hold the next request {seconds:.3f} s, says {source_}")
+        return make(
+            Decision, (action, seconds + program.margin, None, reason, advice, quota, quotas, source_)
+        )
+
+    seconds, source_ = _combine(program.combine, explicit, place, held, held_by)
+    is_stated = seconds is not None
+    if seconds is not None and (
+        seconds < 0.0 or (seconds == 0.0 and source_ == held_by and explicit is None)
+    ):
+        if recorder is not None:
+            recorder.step(f"{source_} is past: it has just rolled over, so the backoff of this attempt")
+        seconds, is_stated = None, False
+    elif seconds is None and refused and program.default_wait is not None:
+        seconds, source_ = program.default_wait, "default"
+        if recorder is not None:
+            recorder.step(f"a refusal that states no usable time: {seconds:g} s by default")
+    if seconds is None or (explicit is None and not refused):
+        if draw is None:
+            draw = _draw()
+        backoff = policy.backoff.wait(attempt, draw)
+        if seconds is None or backoff >= seconds:
+            seconds, source_, is_stated = backoff, "backoff", False
+            if recorder is not None:
+                recorder.step(f"backoff of attempt {attempt}: {seconds:.3f} s")
+    if source_ != "backoff":
+        if draw is None:
+            draw = _draw()
+        if is_stated:
+            seconds += program.margin
+        spread = draw * min(SPREAD * seconds, SPREAD_SECONDS)
+        seconds += spread
+        if recorder is not None:
+            recorder.step(
+                f"wait {seconds:.3f} s: {source_}, margin {program.margin:g} s, spread {spread:.3f} s"
+            )
+
+    # Whether it may be repeated, and now.
+    if not (sure or idempotent or (is_stated and status == 503)):
+        sure, unknown = _is_idempotent(reply, method, policy)
+        if not sure:
+            what = UNKNOWN_METHOD if unknown else "The request is not idempotent, and "
+            if recorder is not None:
+                recorder.step("not repeated: the server may have acted")
+            return make(
+                Decision,
+                (FAIL, seconds if is_stated else 0.0, None, Reason.NOT_REPEATABLE, what + UNSAFE, quota, quotas,
+                 source_ if is_stated else ""),
+            )  # fmt: skip
+    if not repeatable:
+        if recorder is not None:
+            recorder.step("not repeated: its body cannot be sent again")
+        return make(
+            Decision,
+            (FAIL, seconds if is_stated else 0.0, None, Reason.NOT_REPEATABLE, BODY_GONE, quota, quotas,
+             source_ if is_stated else ""),
+        )  # fmt: skip
+    if attempt > policy.retries:
+        why = f"{policy.retries} retries have failed, the last one with {_spoken(reason)}"
+        if not is_stated:
+            seconds, source_ = policy.resume_after, "default"
+    elif seconds > policy.max_wait:
+        why = f"that is longer than the {_span(policy.max_wait)} that are worth holding on for ({_spoken(reason)})"
+    elif policy.deadline is not None and elapsed + seconds > policy.deadline:
+        why = f"the wait does not fit into the {_span(policy.deadline)} of the deadline ({_spoken(reason)})"
+    else:
+        return make(Decision, (RETRY, seconds, None, reason, advice, quota, quotas, source_))
+    if recorder is not None:
+        recorder.step(f"deferred: {why}")
+    advice = f"Cease now and resume in {_span(seconds)}: {why}."
+    return make(Decision, (DEFER, seconds, clock.local() + seconds, reason, advice, quota, quotas, source_))
+
+
+ONLY_CLOCK = frozenset({"date", "age"})
+
+
+def _check_numbers(attempt: int, elapsed: float, now: float | None, draw: float | None) -> None:
+    if not isinstance(attempt, int) or isinstance(attempt, bool):
+        raise TypeError(f"attempt is an int, 1 for the first try; got {attempt!r}")
+    if attempt < 1:
+        raise ValueError(f"attempt is 1 for the first try, got {attempt!r}")
+    for name, value, low, high in (
+        ("elapsed", elapsed, 0.0, 1e11),
+        ("now", now, 0.0, 1e11),
+        ("draw", draw, 0.0, 1.0),
+    ):
+        if value is None and name != "elapsed":
+            continue
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise TypeError(f"{name} is a number, got {value!r}")
+        if not low <= value < high:
+            ranges = {"elapsed": "seconds, 0 or more", "now": "a Unix time in seconds", "draw": "in [0, 1)"}
+            raise ValueError(f"{name} is {ranges[name]}; got {value!r}")
+
+
+def _conditions(
+    program: Program,
+    status: int,
+    source: Texts,
+    quotas: tuple[Quota, ...],
+    so_far: tuple[Action, Reason, str, bool],
+    recorder: Recorder | None,
+) -> tuple[Action, Reason, str, bool]:
+    """Refusals that more than the status tells, and the server's own word on repeating."""
+    action, reason, advice, refused = so_far
+    if not refused:
+        for when in program.refused_when:
+            if _holds(when, status, source, quotas):
+                refused = True
+                if action is not RETRY:
+                    reason, advice = when.reason, REFUSED
+                break
+    if refused:
+        action = RETRY
+    for override in program.override:
+        value = source.found.get(override.header, "").lower()
+        if value in override.retry or value in override.fail:
+            if recorder is not None:
+                recorder.step(f"{override.header}: {value} decides")
+            if value in override.fail:
+                return FAIL, reason, NO_REPEAT, False
+            return RETRY, reason, advice if action is RETRY else REPEAT, refused
+    for when in program.final:
+        if _holds(when, status, source, quotas):
+            if recorder is not None:
+                recorder.step("final: not to be repeated, whatever else it says")
+            return FAIL, reason, NO_REPEAT, False
+    return action, reason, advice, refused
+
+
+def _holds(when: When, status: int, source: Texts, quotas: tuple[Quota, ...]) -> bool:
+    if when.status and status not in when.status:
+        return False
+    if when.used_up and not any(q.remaining is not None and q.remaining <= 0 for q in quotas):
+        return False
+    if when.header:
+        value = source.found.get(when.header, "").lower()
+        if not value or (when.values and value not in when.values):
+            return False
+    if when.body:
+        found = [value for value in follow(source.json(), when.body) if value]
+        if not found or (when.values and not any(as_text(value) in when.values for value in found)):
+            return False
+    if when.text:
+        text = source.text()
+        return any(words in text for words in when.text)
+    return True
+
+
+def _used_up(
+    quotas: tuple[Quota, ...], ends: list[tuple[float | None, str]], refused: bool
+) -> tuple[float | None, str]:
+    """When the used-up windows have all ended: seconds, and the field that says so.
+
+    On a refusal a window whose remaining is not stated counts as used up, unless another one is known to be.
+    """
+    latest: float | None = None
+    place = ""
+    known = False
+    for unknown in (False, True):
+        for quota, (after, where) in zip(quotas, ends, strict=True):
+            remaining = quota.remaining
+            if (remaining is None) is not unknown or (remaining is not None and remaining > 0):
+                continue
+            known = True
+            if after is not None and (latest is None or after > latest):
+                latest, place = after, where
+        if known or not refused:
+            break
+    return latest, place
+
+
+def _combine(
+    rule: str, explicit: float | None, place: str, held: float | None, held_by: str
+) -> tuple[float | None, str]:
+    """One wait of the two that a reply may state, and what states it."""
+    if explicit is None:
+        return held, held_by
+    if held is None or rule == "first" or (rule == "greatest" and explicit >= held):
+        return explicit, place
+    return held, held_by
+
+
+def _is_idempotent(reply: object, method: str | None, policy: Policy) -> tuple[bool, bool]:
+    """Whether the request may be sent twice, and whether its method is unknown."""
+    if isinstance(reply, Reply):
+        method = method or reply.method
+        keyed = reply.idempotent
+    else:
+        method = method or method_of(reply) or policy.assume_method or None
+        keyed = sent_idempotency_key(reply)
+    return keyed or method in IDEMPOTENT, method is None
+
+
+def _spoken(reason: Reason) -> str:
+    return reason.replace("_", " ")
+
+
+def _span(seconds: float) -> str:
+    """A duration for a person: 42 s, 15 min, 3.5 h, 2 days."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2.0 * size:
+            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{seconds:.1f}".removesuffix(".0") + " s"
+
+
+_chance = Random()
+if hasattr(os, "register_at_fork"):
+    # Two workers that draw the same numbers would return in the same instant.
+    os.register_at_fork(after_in_child=_chance.seed)
+
+
+def _draw() -> float:
+    return _chance.random()

@@ -1,0 +1,233 @@
+"""Policies: a dialect, a status table and the numbers of patience, as one frozen value; ``HTTP`` and ``CLEVER``.
+
+Rules of this file: data and its checks. A policy is compiled once, when it is made, into the tables that the
+engine walks; the engine reads nothing else of it.
+"""
+
+from __future__ import annotations
+
+from collections import _tuplegetter  # type: ignore[attr-defined]  # what namedtuple makes its fields of
+from math import inf
+
+from bide.policy import _status
+from bide.policy._backoff import Backoff
+from bide.policy._dialect import Dialect, Field, StructuredWindows, When, Window
+from bide.policy._types import Action, Decision, Reason, Record, make
+from bide.policy._wait import ExplicitWait
+from bide.policy._windows import Reader, StructuredReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from bide.policy._status import Rule
+
+__all__ = ["CLEVER", "HTTP", "Policy"]
+
+Ruled = tuple[Action, Reason, str, bool, Decision]
+"""A compiled row of the status table: action, reason, advice, not_acted, and the decision when that is all."""
+
+
+class Program:
+    """A compiled policy: what the engine walks. A function of the policy's fields, and never compared."""
+
+    __slots__ = (
+        "by_date", "combine", "conditional", "default_wait", "final", "margin", "override", "patterns",
+        "reads_body", "refused_statuses", "refused_when", "rules", "wait_on_success", "waits", "wanted",
+        "wanted_bytes", "windows",
+    )  # fmt: skip
+
+    def __init__(self, policy: Policy) -> None:
+        dialect = policy.dialect
+        self.windows = tuple(
+            Reader(window, policy.window) if isinstance(window, Window) else StructuredReader(window)
+            for window in dialect.windows
+        )
+        self.waits = tuple(map(ExplicitWait, dialect.waits))
+        self.refused_statuses = frozenset(
+            s for when in dialect.refused_when if when.plain for s in when.status
+        )
+        self.refused_when = tuple(when for when in dialect.refused_when if not when.plain)
+        self.final = dialect.final
+        self.override = dialect.override
+        self.conditional = bool(self.refused_when or self.final or self.override)
+        self.wait_on_success = dialect.wait_on_success
+        self.combine = dialect.combine
+        self.margin = float(dialect.margin)
+        self.by_date = dialect.clock == "date"
+        self.default_wait = policy.default_wait
+        conditions = (*dialect.refused_when, *dialect.final)
+        fields = [wait for wait in dialect.waits if isinstance(wait, Field)]
+        for part in (*dialect.windows, *dialect.waits):
+            if isinstance(part, (Field, StructuredWindows)):
+                continue
+            fields += part.fields()
+        self.reads_body = any(when.body or when.text for when in conditions) or any(
+            field.body or field.text for field in fields
+        )
+        names = {"date", "age"} | {field.header for field in fields if field.header}
+        for reader in self.windows:
+            names |= reader.names
+        names |= {when.header for when in conditions if when.header}
+        names |= {override.header for override in dialect.override}
+        self.patterns = tuple(tuple(name.split("*")) for name in names if "*" in name)
+        self.wanted = {name: name for name in names if "*" not in name}
+        self.wanted_bytes = {name.encode(): name for name in self.wanted}
+        self.rules = Ruling(policy.statuses)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Ruling(dict[int, Ruled]):
+    """Status to its compiled row, total over every int."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rows: tuple[Rule, ...]) -> None:
+        self._rules = _status.Rules(rows)
+        super().__init__((status, _ruled(rule)) for status, rule in self._rules.items())
+
+    def __missing__(self, status: int) -> Ruled:
+        return _ruled(self._rules[status])
+
+
+def _ruled(rule: Rule) -> Ruled:
+    decision = Decision(rule.action, reason=rule.reason, advice=rule.advice)
+    return rule.action, rule.reason, rule.advice, rule.not_acted, decision
+
+
+class Policy(Record):
+    """How to treat one API: what it says (``dialect``, ``statuses``) and how patient to be with it.
+
+    Attributes:
+        name: what to call it.
+        dialect: how the API writes its limits.
+        statuses: rows of the status table that differ from RFC 9110's.
+        retries: how many times a failed request is repeated, 0 or more.
+        backoff: the wait where the API states none.
+        max_wait: longest wait in seconds that is worth holding on for; a longer one is DEFER. None or inf: any.
+        default_wait: seconds to wait after a refusal that states no time; None takes the backoff.
+        resume_after: seconds after which to resume work that was deferred without a stated time.
+        deadline: seconds from the first try within which every try must begin; None for no bound.
+        limits: what the vendor publishes, such as ``"1200/minute"``; an adapter paces by it.
+        window: length of the vendor's window in seconds, where there is one; bounds what is believed.
+        assume_method: the method of a request that nothing else tells; "" counts as not idempotent.
+        hosts: the API's host names; a leading ``*.`` stands for any subdomain.
+        source: where the vendor says so.
+        notes: what is not known, or not confirmed.
+
+    Raises:
+        TypeError, ValueError: at construction, for a value of the wrong type or out of range.
+
+    >>> from bide.policy import HTTP
+    >>> HTTP.replace(retries=3, max_wait=60.0).retries
+    3
+    """
+
+    __slots__ = ()
+    name: str
+    dialect: Dialect = Dialect()  # noqa: RUF009  # a frozen value
+    statuses: tuple[Rule, ...] = ()
+    retries: int = 4
+    backoff: Backoff = Backoff()  # noqa: RUF009  # a frozen value
+    max_wait: float = 120.0
+    default_wait: float | None = None
+    resume_after: float = 300.0
+    deadline: float | None = None
+    limits: tuple[str, ...] = ()
+    window: float | None = None
+    assume_method: str = ""
+    hosts: tuple[str, ...] = ()
+    source: str = ""
+    notes: str = ""
+
+    if TYPE_CHECKING:
+
+        @property
+        def program(self) -> Program:
+            """The compiled policy, for the engine."""
+            raise NotImplementedError
+
+    def _check(self) -> Self:
+        kinds: tuple[tuple[str, type | tuple[type, ...]], ...] = (
+            ("name", str), ("dialect", Dialect), ("statuses", tuple), ("retries", int), ("backoff", Backoff),
+            ("max_wait", (int, float, type(None))), ("default_wait", (int, float, type(None))),
+            ("resume_after", (int, float)), ("deadline", (int, float, type(None))), ("limits", tuple),
+            ("window", (int, float, type(None))), ("assume_method", str), ("hosts", tuple), ("source", str),
+            ("notes", str),
+        )  # fmt: skip
+        for name, kind in kinds:
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+                raise TypeError(f"Policy.{name} is {names}, got {value!r}")
+        if self.retries < 0:
+            raise ValueError(f"Policy.retries is 0 or more, got {self.retries!r}")
+        for name in ("max_wait", "default_wait", "resume_after", "deadline", "window"):
+            value = getattr(self, name)
+            if value is not None and not (0.0 <= value <= (inf if name == "max_wait" else 366 * 86400.0)):
+                raise ValueError(f"Policy.{name} is 0 seconds to 366 days, got {value!r}")
+        if self.max_wait is None:
+            return self.replace(max_wait=inf)
+        return make(type(self), (*self.__getnewargs__(), Program(self)))
+
+
+Policy.program = _tuplegetter(len(Policy._fields), "The compiled policy, for the engine.")  # type: ignore[misc]  # a field behind the fields, which no caller gives
+
+
+def _trio(prefix: str, *, structured: bool = False) -> Window:
+    return Window(
+        limit=Field(f"{prefix}limit"),
+        remaining=Field(f"{prefix}remaining"),
+        reset=Field(f"{prefix}reset", ("auto",)),
+        structured=structured,
+    )
+
+
+HTTP = Policy(
+    name="http",
+    dialect=Dialect(
+        windows=(
+            StructuredWindows(),
+            _trio("ratelimit-", structured=True),
+            _trio("x-ratelimit-"),
+            _trio("x-rate-limit-"),
+        ),
+        waits=(Field("retry-after", ("whole_seconds", "http_date", "seconds")),),
+        refused_when=(When(status=(429, 503)), When(status=(413,), header="retry-after")),
+    ),
+    source="https://www.rfc-editor.org/rfc/rfc9110, https://www.rfc-editor.org/rfc/rfc6585",
+    notes="The unit of a reset is told by its magnitude: a delay in milliseconds cannot be told from seconds.",
+)
+"""Any HTTP server: RFC 9110, RFC 6585, the RateLimit fields of the IETF drafts, and the common trios."""
+
+CLEVER = Policy(
+    name="clever",
+    dialect=Dialect(
+        windows=(
+            Window(
+                limit=Field("x-ratelimit-limit"),
+                remaining=Field("x-ratelimit-remaining"),
+                reset=Field("x-ratelimit-reset", ("unix_seconds",)),
+                bucket=Field("x-ratelimit-bucket"),
+                length=60.0,
+            ),
+        ),
+    ),
+    statuses=_status.CLEVER,
+    retries=5,
+    backoff=Backoff(base=1.0, cap=16.0, jitter="spread"),
+    default_wait=60.0,
+    resume_after=900.0,
+    limits=("1200/minute",),
+    window=60.0,
+    assume_method="GET",
+    hosts=("api.clever.com",),
+    source="https://dev.clever.com/docs/rate-limits",
+    notes="Retry-After is not mentioned by the vendor; it is read all the same.",
+)
+"""The Clever API: 1200 requests a minute for each bearer token, in fixed windows."""
