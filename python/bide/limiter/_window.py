@@ -152,7 +152,7 @@ def sync(word: int, now: int, rule: Rule, reply: Reply, wall_offset: Callable[[]
     The reply's end is the latest possible edge of the server's *current* window (resets in whole seconds and the
     way back both push it later). Replies come late and out of order, hence:
 
-    1. an end that has passed: a late reply, ignored whole;
+    1. an end that has passed: a late reply, ignored whole, but that it ends a probe;
     2. no window runs, or a probe is out: the reply's window, the server's count (this opens a probe);
     3. nobody may pass (a penalty, a full count): ignored whole, an order outlives what a straggler says;
     4. the reply's end lies more than half a window ahead: the server is in a newer window, the old count is not
@@ -162,7 +162,9 @@ def sync(word: int, now: int, rule: Rule, reply: Reply, wall_offset: Callable[[]
        than the blur. A request taken before the edge but counted after it is charged to the newer window first.
     """
     if reply.end is not None and reply.end <= now:
-        return None
+        if not is_live(word, now) or count_of(word) != PROBING:
+            return None
+        reply = reply._replace(remaining=None, end=None)
     reply_end = None if reply.end is None else min(reply.end, now + MAX_WINDOW_MS)
     used = None if reply.remaining is None else max(rule.limit - reply.remaining, 0)
     cost = min(reply.cost, rule.limit)

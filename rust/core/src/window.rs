@@ -179,7 +179,7 @@ pub fn view(word: u64, now: u64, rule: &Rule) -> View {
 ///
 /// The reply's end is the latest possible edge of the server's *current* window (resets in whole seconds and the
 /// way back both push it later). Replies come late and out of order, hence:
-/// 1. an end that has passed: a late reply, ignored whole;
+/// 1. an end that has passed: a late reply, ignored whole, but that it ends a probe;
 /// 2. no window runs, or a probe is out: the reply's window, the server's count (this opens a probe);
 /// 3. nobody may pass (a penalty, a full count): ignored whole, an order outlives what a straggler says;
 /// 4. the reply's end lies more than half a window ahead: the server is in a newer window, the old count is not carried;
@@ -194,9 +194,14 @@ pub fn sync(
     reply: &Reply,
     wall_offset: impl FnOnce() -> u64,
 ) -> Option<u64> {
-    if reply.end.is_some_and(|end| end <= now) {
-        return None;
-    }
+    let reply = if reply.end.is_some_and(|end| end <= now) {
+        if !is_live(word, now) || count_of(word) != PROBING {
+            return None;
+        }
+        &Reply { remaining: None, end: None, ..*reply }
+    } else {
+        reply
+    };
     let reply_end = reply.end.map(|end| end.min(now + MAX_WINDOW_MS));
     let used = reply.remaining.map(|remaining| rule.limit.saturating_sub(remaining));
     let cost = reply.cost.min(rule.limit);
