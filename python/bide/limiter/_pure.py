@@ -705,14 +705,15 @@ class Limiter(Waiting):
         mark = self._mark(key)
         if outcome is not None and not isinstance(outcome, Outcome):
             raise TypeError(f"outcome must be what take() returned, not {type(outcome).__name__}")
-        now_ms = self._now() if now is None else self.store.milliseconds(now)
+        now_ms = self._now()
+        received_ms = now_ms if now is None else self.store.milliseconds(now)
         remaining, reset, window = (stated(quota, name) for name in ("remaining", "reset_after", "window"))
         if reset is not None and reset * 1_000 > MAX_WINDOW_MS:
             reset = None
         chosen = self._table_of(reset, window)
         told = Reply(
             None if remaining is None else int(remaining),
-            None if reset is None else now_ms + milliseconds_up(reset),
+            None if reset is None else received_ms + milliseconds_up(reset),
             1 if outcome is None else max(1, outcome._cost),
         )
         offset = self._offset_at(now_ms)
