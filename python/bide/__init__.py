@@ -17,6 +17,7 @@ from __future__ import annotations
 # Written so and not imported: ``typing`` costs more to load than the whole decision engine.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from bide._flow import Sleep
     from bide.errors import BideError, Deferred, PolicyError, Refused, StoreError
     from bide.limiter import IMPLEMENTATION, Limit, Limiter, Outcome, Stats
     from bide.policy import (
@@ -57,12 +58,13 @@ _HOME = {
     "Outcome": "bide.limiter",
     "PolicyError": "bide.errors",
     "Refused": "bide.errors",
+    "Sleep": "bide._flow",
     "Stats": "bide.limiter",
     "StoreError": "bide.errors",
 }
 """Public name -> the module that defines it."""
 
-_MODULES = frozenset({"errors", "limiter", "policy", "testing"})
+_MODULES = frozenset({"errors", "httpx", "limiter", "policy", "testing"})
 """Public modules, loaded when they are first named: ``bide.httpx`` needs no second import."""
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "Reason",
     "Refused",
     "Reply",
+    "Sleep",
     "Stats",
     "StoreError",
     "decide",
