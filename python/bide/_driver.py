@@ -1,14 +1,7 @@
 """The one retry loop: asks the limiter, sends, decides, teaches the limiter, waits, repeats or defers.
 
-It is a generator that does nothing itself. It yields what is to be done and is sent what came of it:
-
-    yields               is sent back
-    Send(attempt)        the client's own response, or the exception that it raised
-    Sleep(seconds, ...)  nothing, when the time has passed
-    Discard(response)    nothing, when the response's connection has been given back
-
-and returns a Verdict. An adapter turns its client's request into an Exchange and performs these three in its
-client's way; ``drive`` and ``drive_async`` are the loops that let it.
+An adapter turns its client's request into an Exchange, lets a Driver ``run`` it with the client's own ways to
+send, to discard and to sleep, and hands out what ``conclude`` makes of the Verdict.
 
 Rules of this file: no I/O and no import of a client. For each try: a permit of the limiter first (a wait of
 its own, counted as no attempt), one ``decide`` for each answer, one ``sync`` of the limiter for each answer.
@@ -19,13 +12,14 @@ A key is handed to the limiter and to nothing else.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
-from enum import StrEnum
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypedDict
 
-from bide.errors import Deferred
+from bide._buckets import Buckets
+from bide._flow import Cause, Discard, Exchange, Final, Flow, Send, Sleep, Verdict, drive, drive_async
+from bide._foreign import deferred, status_of
 from bide.policy import HTTP, Action, Decision, Policy, Quota, Reason, decide, failure_of
 
 if TYPE_CHECKING:
@@ -36,12 +30,16 @@ __all__ = [
     "Discard",
     "Driver",
     "Exchange",
+    "Final",
+    "Flow",
     "Options",
     "Send",
     "Sleep",
     "Verdict",
+    "deferred",
     "drive",
     "drive_async",
+    "observers",
 ]
 
 PROBE_TIMEOUT_SECONDS = 30.0
@@ -57,68 +55,9 @@ UNKNOWN_LIMIT = "67000000/minute"
 """For a policy whose vendor publishes no limit: bounds nothing by itself, but remembers, for every caller
 that shares it, what the server's replies state and how long it has refused a key."""
 
+CLOSED = "The client was closed while this request waited: make it again, not before the time given."
+
 logger = logging.getLogger("bide")
-
-
-class Cause(StrEnum):
-    """Why a flow waits."""
-
-    WINDOW = "window"
-    """The key's window is used up: the limiter's wait, no request has been refused."""
-    FIRST_REPLY = "first-reply"
-    """Another request is the first of this key; its reply will tell where the server's window stands."""
-    RETRY = "retry"
-    """An answer said so, or asks for backoff: the decision's wait."""
-
-
-class Send(NamedTuple):
-    """Send the request now."""
-
-    attempt: int
-
-
-class Sleep(NamedTuple):
-    """Wait before going on; what ``on_wait`` is called with.
-
-    ``why`` is a sentence for a person; ``decision`` is the one that asked for the wait, None when the limiter
-    did.
-    """
-
-    seconds: float
-    cause: Cause
-    why: str
-    decision: Decision | None = None
-
-
-class Discard(NamedTuple):
-    """Give back the connection of a response that nobody will see."""
-
-    response: object
-
-
-class Verdict(NamedTuple):
-    """How it ended: the last answer (the client's response, or the exception it raised; None when nothing
-    was sent) and the decision about it."""
-
-    answer: object
-    decision: Decision
-
-
-Flow = Generator[Send | Sleep | Discard, object, Verdict]
-
-
-class Exchange(NamedTuple):
-    """What the driver needs to know of a request: the adapter makes one for each."""
-
-    method: str
-    host: str
-    request: object
-    """The client's own request, for a caller's ``key`` function."""
-    authorization: str | bytes | None = None
-    idempotent: bool = False
-    """The request carries an Idempotency-Key."""
-    repeatable: bool = True
-    """The body can be sent again from its beginning."""
 
 
 class Clock(Protocol):
@@ -143,11 +82,30 @@ class Options(TypedDict, total=False):
     clock: Clock | None
 
 
+class Observer(Protocol):
+    """Hears of every decision and wait of every driver: ``bide.otel`` is one."""
+
+    def decided(self, decision: Decision, status: int | None) -> None: ...
+    def waits(self, sleep: Sleep) -> None: ...
+
+
+observers: list[Observer] = []
+
+
+class Lane(NamedTuple):
+    """What one API needs: its policy, and the limiter that all requests to it share."""
+
+    policy: Policy
+    limiter: Limiter | None
+    names_buckets: bool
+    """The server names the counter of each request."""
+
+
 class Driver:
     """The options of one adapter, and the limiters that they lead to.
 
     Args:
-        policy: the API's policy; ``bide.HTTP`` when none is given.
+        policy: the API's policy; None chooses it by the request's host, ``bide.HTTP`` for an unknown one.
         limiter: paces the requests. None makes one of the limits that the policy's vendor publishes; False
             switches pacing off.
         store: where that limiter keeps its counters ("memory": this process and its forks).
@@ -180,32 +138,56 @@ class Driver:
         on_defer: Literal["raise", "return"] = "raise",
         clock: Clock | None = None,
     ) -> None:
-        policy = HTTP if policy is None else policy
-        if not isinstance(policy, Policy):
+        if policy is not None and not isinstance(policy, Policy):
             raise TypeError(f"policy must be a bide.Policy such as bide.CLEVER, not {type(policy).__name__}")
         if on_defer not in ("raise", "return"):
             raise ValueError(f'on_defer must be "raise" or "return", not {on_defer!r}')
-        if limiter is True:
+        if limiter is not None and limiter is not False and not hasattr(limiter, "contact"):
             raise TypeError("limiter must be a bide.Limiter, None (made of the policy's limits) or False")
-        if max_wait is not None:
-            policy = policy.replace(max_wait=max_wait)
-        if deadline is not None:
-            policy = policy.replace(deadline=deadline)
-        self.policy = policy
-        self.limiter = self._limiter_of(policy, store) if limiter is None else limiter or None
+        if key is not None and not callable(key) and not isinstance(key, str | bytes):
+            raise TypeError(f"key must be str, bytes, or a function of a request, not {type(key).__name__}")
         self.raises_deferred = on_defer == "raise"
+        self._limiter = limiter
+        self._store = store
+        self._patience: dict[str, float] = {}
+        if max_wait is not None:
+            self._patience["max_wait"] = max_wait
+        if deadline is not None:
+            self._patience["deadline"] = deadline
         self._key = key
         self._idempotent = idempotent
         self._on_decision = on_decision
         self._on_wait = on_wait
+        self._clock = clock
         self._monotonic: Callable[[], float] = time.monotonic if clock is None else clock
         self._unix: Callable[[], float] = time.time if clock is None else clock.time
+        self._buckets = Buckets()
+        self._closing = threading.Event()
+        # Made now, so that a mistake in an option shows here and not at the first request.
+        self._lanes = {"": self._lane(HTTP if policy is None else policy)}
+        self._by_host = policy is None
 
-    @staticmethod
-    def _limiter_of(policy: Policy, store: str) -> Limiter:
-        from bide.limiter import Limiter
+    def _lane(self, policy: Policy) -> Lane:
+        policy = policy.replace(**self._patience) if self._patience else policy
+        limiter = self._limiter
+        if limiter is None:
+            from bide.limiter import Limiter
 
-        return Limiter(*(policy.limits or (UNKNOWN_LIMIT,)), store=store)
+            if policy.limits or policy.window is None:
+                limits = policy.limits or (UNKNOWN_LIMIT,)
+                limiter = Limiter(*limits, store=self._store, clock=self._clock)
+            else:
+                limiter = Limiter(learn=policy.window, store=self._store, clock=self._clock)
+        names = any(getattr(window, "bucket", None) is not None for window in policy.dialect.windows)
+        return Lane(policy, limiter or None, names)
+
+    def lane_of(self, host: str) -> Lane:
+        """The policy and the limiter for requests to a host."""
+        if not self._by_host:
+            return self._lanes[""]
+        policy = policy_of(host)
+        lane = self._lanes.get(policy.name)
+        return self._lanes.setdefault(policy.name, self._lane(policy)) if lane is None else lane
 
     def key_of(self, exchange: Exchange) -> str | bytes:
         """The limiter's key for a request: a secret, for the limiter alone."""
@@ -218,31 +200,76 @@ class Driver:
         token = exchange.authorization
         return f"{exchange.host} {token if isinstance(token, str) else token.decode('latin-1')}"
 
-    def flow(self, exchange: Exchange) -> Flow:
-        """The retry loop for one request."""
-        key = self.key_of(exchange) if self.limiter is not None else b""
+    def close(self) -> None:
+        """Wakes every request that waits: it ends as DEFER. Requests that begin later are not concerned."""
+        closing, self._closing = self._closing, threading.Event()
+        closing.set()
+
+    def run(
+        self,
+        exchange: Exchange,
+        send: Callable[[int], object],
+        discard: Callable[[object], object],
+        sleep: Callable[[float], object] | None = None,
+    ) -> Verdict:
+        """One request from beginning to end where waiting blocks; None sleeps until ``close``, at most."""
+        closing = self._closing
+        return drive(self.flow(exchange, closing), send, sleep or closing.wait, discard)
+
+    async def run_async(
+        self,
+        exchange: Exchange,
+        send: Callable[[int], Awaitable[object]],
+        discard: Callable[[object], Awaitable[object]],
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> Verdict:
+        """One request from beginning to end on an event loop."""
+        return await drive_async(self.flow(exchange), send, sleep, discard)
+
+    def flow(self, exchange: Exchange, closing: threading.Event | None = None) -> Flow:
+        """The retry loop for one request; ``closing`` ends its waits."""
+        closing = self._closing if closing is None else closing
+        lane = self.lane_of(exchange.host)
+        key = self.key_of(exchange) if lane.limiter is not None else b""
         started = self._monotonic()
         attempt = 1
         while True:
-            admission = yield from self._admit(key, attempt, started)
+            counter = self._buckets.key(key, exchange.method, exchange.target) if lane.names_buckets else key
+            admission = yield from self._admit(lane, counter, exchange, started, closing)
             if isinstance(admission, Decision):
                 return Verdict(None, admission)
-            with self._taught(key, admission) as lesson:
-                answer = yield Send(attempt)
-                if isinstance(answer, BaseException) and failure_of(answer) is None:
-                    raise answer
-                decision = decide(
-                    answer,
-                    self.policy,
-                    attempt=attempt,
-                    method=exchange.method,
-                    elapsed=self._monotonic() - started,
-                    now=self._unix(),
-                    idempotent=exchange.idempotent or self._idempotent,
-                    repeatable=exchange.repeatable,
-                )
-                lesson.append(decision)
-            self._report(decision)
+            answer: object = None
+            decision: Decision | None = None
+            try:
+                try:
+                    answer = yield Send(attempt)
+                    if isinstance(answer, Final):
+                        raise answer.error
+                    if isinstance(answer, BaseException) and failure_of(answer) is None:
+                        raise answer
+                    decision = decide(
+                        answer,
+                        lane.policy,
+                        attempt=attempt,
+                        method=exchange.method,
+                        elapsed=self._monotonic() - started,
+                        now=self._unix(),
+                        idempotent=exchange.idempotent or self._idempotent,
+                        repeatable=exchange.repeatable,
+                    )
+                finally:
+                    self._teach(lane, key, counter, exchange, admission, decision)
+                if decision.action is Action.RETRY and self._is_late(exchange, started, decision.wait):
+                    decision = self._put_off(
+                        decision, "The caller's own time-out leaves no time for another try."
+                    )
+                self._report(exchange, decision, answer)
+            except (
+                Exception
+            ):  # A hook's or a store's: the caller's to see, when the connection is given back.
+                if not isinstance(answer, BaseException | Final):
+                    yield Discard(answer)
+                raise
             given_up = decision.action is Action.DEFER and self.raises_deferred
             if (decision.action is Action.RETRY or given_up) and not isinstance(answer, BaseException):
                 yield Discard(answer)
@@ -250,17 +277,20 @@ class Driver:
                 return Verdict(answer, decision)
             if decision.wait > 0.0:
                 yield self._wait(Sleep(decision.wait, Cause.RETRY, decision.advice, decision))
+                if closing.is_set():
+                    return Verdict(None, self._put_off(decision, CLOSED))
             attempt += 1
 
     def _admit(
-        self, key: str | bytes, attempt: int, started: float
+        self, lane: Lane, key: str | bytes, exchange: Exchange, started: float, closing: threading.Event
     ) -> Generator[Sleep, object, Outcome | Decision | None]:
         """Waits for the limiter's permit; a DEFER decision when that takes longer than the caller allows."""
-        if self.limiter is None:
+        policy, limiter, _ = lane
+        if limiter is None:
             return None
         told = False
         while True:
-            outcome = self.limiter.contact(key, probe_timeout=PROBE_TIMEOUT_SECONDS)
+            outcome = limiter.contact(key, probe_timeout=PROBE_TIMEOUT_SECONDS)
             if outcome.allowed:
                 return outcome
             wait = max(outcome.retry_after, SHORTEST_SLEEP_SECONDS)
@@ -268,19 +298,27 @@ class Driver:
                 sleep = Sleep(min(wait, POLL_SECONDS), Cause.FIRST_REPLY, "waiting for the first reply")
             else:
                 sleep = Sleep(wait, Cause.WINDOW, f"window used up, {wait:.1f} s until reset")
-            elapsed = self._monotonic() - started
-            deadline = self.policy.deadline
-            if sleep.seconds > self.policy.max_wait or (
-                deadline is not None and elapsed + sleep.seconds > deadline
-            ):
+            late = (
+                policy.deadline is not None and self._monotonic() - started + sleep.seconds > policy.deadline
+            )
+            if sleep.seconds > policy.max_wait or late or self._is_late(exchange, started, sleep.seconds):
                 decision = self._no_room(wait, outcome)
-                self._report(decision)
+                self._report(exchange, decision, None)
                 return decision
             if outcome.probing and told:
                 yield sleep
             else:
                 yield self._wait(sleep)
             told = outcome.probing
+            if closing.is_set():
+                return self._put_off(self._no_room(wait, outcome), CLOSED)
+
+    def _is_late(self, exchange: Exchange, started: float, wait: float) -> bool:
+        return exchange.deadline is not None and self._monotonic() - started + wait > exchange.deadline
+
+    def _put_off(self, decision: Decision, advice: str) -> Decision:
+        resume_at = self._unix() + decision.wait
+        return decision.replace(action=Action.DEFER, resume_at=resume_at, advice=advice)
 
     def _no_room(self, wait: float, outcome: Outcome) -> Decision:
         return Decision(
@@ -293,23 +331,29 @@ class Driver:
             source="limiter",
         )
 
-    @contextmanager
-    def _taught(self, key: str | bytes, outcome: Outcome | None) -> Iterator[list[Decision]]:
+    def _teach(
+        self,
+        lane: Lane,
+        key: str | bytes,
+        counter: str | bytes,
+        exchange: Exchange,
+        outcome: Outcome | None,
+        decision: Decision | None,
+    ) -> None:
         """Tells the limiter what the answer said, or that none came: either way a probe is over."""
-        lesson: list[Decision] = []
-        try:
-            yield lesson
-        finally:
-            limiter = self.limiter
-            if limiter is not None:
-                decision = lesson[0] if lesson else None
-                quota = decision.quota if decision is not None else None
-                if quota is not None:
-                    limiter.sync(key, quota, outcome=outcome)
-                elif outcome is not None and outcome.probing:
-                    limiter.sync(key, Quota())
-                if decision is not None and self._is_penalty(decision):
-                    limiter.penalize(key, decision.wait)
+        limiter = lane.limiter
+        if limiter is None:
+            return
+        quota = decision.quota if decision is not None else None
+        counted_in = counter
+        if lane.names_buckets and quota is not None and quota.bucket is not None:
+            counted_in = self._buckets.learn(key, exchange.method, exchange.target, quota.bucket)
+        if quota is not None:
+            limiter.sync(counted_in, quota, outcome=outcome if counted_in == counter else None)
+        if outcome is not None and outcome.probing and (quota is None or counted_in != counter):
+            limiter.sync(counter, Quota())
+        if decision is not None and self._is_penalty(decision):
+            limiter.penalize(counted_in, decision.wait)
 
     @staticmethod
     def _is_penalty(decision: Decision) -> bool:
@@ -320,93 +364,44 @@ class Driver:
             return decision.quota is None or decision.quota.remaining != 0
         return decision.reason is Reason.RATE_LIMITED
 
-    def _report(self, decision: Decision) -> None:
+    def _report(self, exchange: Exchange, decision: Decision, answer: object) -> None:
         if decision.action is not Action.PROCESS:
-            logger.info("%s (%s): %s", decision.action, decision.reason, decision.advice)
+            words = (exchange.method, exchange.host, decision.action, decision.reason, decision.advice)
+            logger.info("%s %s: %s (%s): %s", *words)
+        for observer in observers:
+            observer.decided(decision, status_of(answer))
         if self._on_decision is not None:
             self._on_decision(decision)
 
     def _wait(self, sleep: Sleep) -> Sleep:
         logger.info("waiting %.3f s (%s)", sleep.seconds, sleep.cause)
+        for observer in observers:
+            observer.waits(sleep)
         if self._on_wait is not None:
             self._on_wait(sleep)
         return sleep
 
+    def conclude(self, verdict: Verdict, base: type[Exception], **attributes: object) -> object:
+        """The last response; raises instead what ended the attempt.
 
-def drive(
-    flow: Flow,
-    send: Callable[[int], object],
-    sleep: Callable[[float], object],
-    discard: Callable[[object], object],
-) -> Verdict:
-    """Drives a flow where waiting blocks. What ``send`` raises is an answer; what interrupts is not."""
+        Args:
+            verdict: how it ended.
+            base: the class of ``Deferred`` where no failure gives one.
+            **attributes: what the client's own exceptions carry, such as ``request``.
+        """
+        answer, decision = verdict
+        failed = answer is None or isinstance(answer, BaseException)
+        if decision.action is Action.DEFER and (failed or self.raises_deferred):
+            raise deferred(verdict, base, **attributes)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def policy_of(host: str) -> Policy:
+    """The policy for a host, ``bide.HTTP`` where none is known."""
     try:
-        instruction = next(flow)
-        while True:
-            answer: object = None
-            if isinstance(instruction, Send):
-                try:
-                    answer = send(instruction.attempt)
-                except Exception as error:
-                    answer = error
-            elif isinstance(instruction, Sleep):
-                sleep(instruction.seconds)
-            else:
-                discard(instruction.response)
-            instruction = flow.send(answer)
-    except StopIteration as stop:
-        verdict: Verdict = stop.value
-        return verdict
-    finally:
-        flow.close()
-
-
-async def drive_async(
-    flow: Flow,
-    send: Callable[[int], Awaitable[object]],
-    sleep: Callable[[float], Awaitable[object]],
-    discard: Callable[[object], Awaitable[object]],
-) -> Verdict:
-    """Drives a flow on an event loop: ``drive``, word for word, with ``await``."""
-    try:
-        instruction = next(flow)
-        while True:
-            answer: object = None
-            if isinstance(instruction, Send):
-                try:
-                    answer = await send(instruction.attempt)
-                except Exception as error:
-                    answer = error
-            elif isinstance(instruction, Sleep):
-                await sleep(instruction.seconds)
-            else:
-                await discard(instruction.response)
-            instruction = flow.send(answer)
-    except StopIteration as stop:
-        verdict: Verdict = stop.value
-        return verdict
-    finally:
-        flow.close()
-
-
-_deferred_classes: dict[type[BaseException], type[Deferred]] = {}
-
-
-def deferred(verdict: Verdict, base: type[Exception]) -> Deferred:
-    """The exception for a DEFER: ``bide.Deferred`` and the last failure's class (``base`` after a response).
-
-    It is raised ``from`` the failure and carries the failure's attributes, so that code written for the
-    client's own exception finds what it looks for.
-    """
-    answer = verdict.answer
-    failure = answer if isinstance(answer, Exception) else None
-    kind = base if failure is None else type(failure)
-    made = _deferred_classes.get(kind)
-    if made is None:
-        made = _deferred_classes[kind] = type("Deferred", (Deferred, kind), {"__module__": "bide"})
-    error = made.__new__(made)
-    Deferred.__init__(error, verdict.decision, None if failure is not None else answer)
-    if failure is not None:
-        error.__dict__ = {**failure.__dict__, **error.__dict__}
-        error.__cause__ = failure
-    return error
+        from bide import policies
+    except ImportError:
+        return HTTP
+    return policies.for_host(host) or HTTP

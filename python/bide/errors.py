@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bide.limiter import Outcome
+    from bide.limiter._waiting import OutcomeLike
     from bide.policy import Decision
 
 __all__ = ["BideError", "Deferred", "PolicyError", "Refused", "StoreError"]
@@ -41,9 +41,9 @@ class Refused(BideError, TimeoutError):
         outcome: the limiter's answer; ``outcome.retry_after`` seconds from then on there may be room.
     """
 
-    outcome: Outcome
+    outcome: OutcomeLike
 
-    def __init__(self, outcome: Outcome, cost: int, timeout: float | None) -> None:
+    def __init__(self, outcome: OutcomeLike, cost: int, timeout: float | None) -> None:
         if outcome.retry_after == float("inf"):
             text = f"a cost of {cost:,} can never pass a limit of {outcome.limit:,}"
         else:
@@ -70,3 +70,10 @@ class Deferred(BideError):
         super().__init__(decision.advice)
         self.decision = decision
         self.response = response
+
+    def __str__(self) -> str:
+        return self.decision.advice
+
+    def __reduce__(self) -> tuple[type[Deferred], tuple[Decision]]:
+        """For another process, which has no use for the response: the plain exception with its decision."""
+        return Deferred, (self.decision,)

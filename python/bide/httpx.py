@@ -1,56 +1,55 @@
 """httpx transports that pace, wait and repeat: ``httpx.Client(transport=bide.httpx.Transport(bide.CLEVER))``.
 
-Rules of this file: it turns an httpx request into an Exchange, and sends, sleeps and discards in httpx's way;
-all else is in ``_driver``. The inner transport does the I/O; it is httpx's own unless another is given.
+They serve httpx and httpx2 alike: every class is taken from the request, or from the transport they wrap.
+
+Rules of this file: it turns a request into an Exchange, and sends, sleeps and discards in httpx's way; all
+else is in ``_driver``. The inner transport does the I/O; it is the library's own unless another is given.
 """
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
-import httpx
 
-from bide._driver import Driver, Exchange, Options, Verdict, deferred, drive, drive_async
+from bide._driver import Driver, Exchange, Options, Verdict
+from bide._foreign import LARGEST_DRAIN_BYTES, is_seekable, rewinder
 
 if TYPE_CHECKING:
+    import httpx
+
     from bide.policy import Policy
+else:
+    try:
+        import httpx
+    except ImportError:
+        import httpx2 as httpx
 
 __all__ = ["AsyncTransport", "Transport"]
 
-LARGEST_DRAIN_BYTES = 65_536
-"""A discarded response is read to its end, so that its connection can be used again, up to this size."""
+
+def _library(made_by_it: object) -> Any:
+    """httpx or httpx2: the module that a request, a response or a transport comes from."""
+    for cls in type(made_by_it).__mro__:
+        name = cls.__module__.partition(".")[0]
+        if name in ("httpx", "httpx2"):
+            return sys.modules[name]
+    return httpx
 
 
 def _rewinder(stream: object) -> Callable[[], object] | None:
     """What brings a request's body back to its beginning; None when it can be sent only once."""
-    if isinstance(stream, httpx.ByteStream):
-        return _nothing
-    # httpx has no public name for the fields of a multipart body, nor for what a body iterates over.
+    # There is no public name for the fields of a multipart body, nor for what a body iterates over.
     fields = getattr(stream, "fields", None)
     if isinstance(fields, list):
         files = [getattr(field, "file", b"") for field in fields]
-        return _nothing if all(isinstance(file, str | bytes) or _seekable(file) for file in files) else None
-    source = getattr(stream, "_stream", None)
-    if hasattr(source, "read"):
-        if not _seekable(source):
-            return None
-        start = source.tell()
-        return lambda: source.seek(start)
-    one_shot = source is None or hasattr(source, "__next__") or hasattr(source, "__anext__")
-    return None if one_shot else _nothing
-
-
-def _nothing() -> None:
-    """Bytes, and multipart bodies, begin anew each time they are iterated."""
-
-
-def _seekable(file: object) -> bool:
-    seekable = getattr(file, "seekable", None)
-    return bool(seekable is not None and seekable())
+        return rewinder(b"") if all(isinstance(f, str | bytes) or is_seekable(f) for f in files) else None
+    source = getattr(stream, "_stream", stream)
+    # An asynchronous file would have to be sought asynchronously.
+    return None if hasattr(source, "aread") else rewinder(source)
 
 
 def _exchange(request: httpx.Request, repeatable: bool) -> Exchange:
@@ -61,21 +60,15 @@ def _exchange(request: httpx.Request, repeatable: bool) -> Exchange:
         authorization=request.headers.get("authorization"),
         idempotent="idempotency-key" in request.headers,
         repeatable=repeatable,
+        target=request.url.path,
     )
 
 
 def _concluded(driver: Driver, verdict: Verdict, request: httpx.Request) -> httpx.Response:
     """Hands the caller its response with the decision attached, or raises what ended the attempt."""
-    answer, decision = verdict
-    if decision.action == "defer" and (driver.raises_deferred or not isinstance(answer, httpx.Response)):
-        error = deferred(verdict, httpx.HTTPError)
-        error.request = request  # type: ignore[attr-defined]  # every httpx.HTTPError has it
-        raise error
-    if isinstance(answer, BaseException):
-        raise answer
-    assert isinstance(answer, httpx.Response)
-    answer.extensions["bide"] = decision
-    return answer
+    response: Any = driver.conclude(verdict, _library(request).HTTPError, _request=request)
+    response.extensions["bide"] = verdict.decision
+    return response  # type: ignore[no-any-return]  # what the inner transport returned
 
 
 class Transport(httpx.BaseTransport):
@@ -83,13 +76,13 @@ class Transport(httpx.BaseTransport):
 
     The response that the caller gets has the ``Decision`` in ``response.extensions["bide"]``. A request may
     take longer than the client's time-outs, which hold for each try: ``max_wait`` and ``deadline`` bound the
-    whole.
+    whole. Closing the client ends the waits of its other threads with ``bide.Deferred``.
 
     Args:
-        policy: the API's policy, such as ``bide.CLEVER``; ``bide.HTTP`` when none is given.
-        inner: the transport that does the I/O; ``httpx.HTTPTransport()`` when none is given. It is closed
-            with this one.
-        sleep: how to wait, given seconds; ``time.sleep`` when none is given.
+        policy: the API's policy, such as ``bide.CLEVER``; None chooses it by the host of each request.
+        inner: the transport that does the I/O; ``HTTPTransport()`` of the client's library when none is
+            given. It is closed with this one.
+        sleep: how to wait, given seconds; a sleep that ``close`` ends when none is given.
         options: ``limiter``, ``store``, ``key``, ``deadline``, ``max_wait``, ``idempotent``, ``on_decision``,
             ``on_wait``, ``on_defer``: see ``bide._driver.Driver``.
 
@@ -107,29 +100,36 @@ class Transport(httpx.BaseTransport):
         policy: Policy | None = None,
         *,
         inner: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
         self._driver = Driver(policy, **options)
-        self._inner = httpx.HTTPTransport() if inner is None else inner
+        self._inner = inner
         self._sleep = sleep
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        inner = self._inner
+        if inner is None:
+            inner = self.__dict__["_inner"] = _library(request).HTTPTransport()
         rewind = _rewinder(request.stream)
 
         def send(attempt: int) -> httpx.Response:
             if attempt > 1 and rewind is not None:
                 rewind()
-            return self._inner.handle_request(request)
+            return inner.handle_request(request)
 
-        flow = self._driver.flow(_exchange(request, rewind is not None))
-        return _concluded(self._driver, drive(flow, send, self._sleep, _discard), request)
+        exchange = _exchange(request, rewind is not None)
+        verdict = self._driver.run(exchange, send, _discard, self._sleep)
+        return _concluded(self._driver, verdict, request)
 
     def close(self) -> None:
-        self._inner.close()
+        self._driver.close()
+        if self._inner is not None:
+            self._inner.close()
 
     def __enter__(self) -> Self:
-        self._inner.__enter__()
+        if self._inner is not None:
+            self._inner.__enter__()
         return self
 
     def __exit__(
@@ -138,15 +138,17 @@ class Transport(httpx.BaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        self._inner.__exit__(exc_type, exc_value, traceback)
+        self._driver.close()
+        if self._inner is not None:
+            self._inner.__exit__(exc_type, exc_value, traceback)
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
     """``Transport`` for ``httpx.AsyncClient``, on asyncio or trio. Waiting never blocks the event loop.
 
     Args:
-        inner: ``httpx.AsyncHTTPTransport()`` when none is given.
-        sleep: how to wait, given seconds; ``anyio.sleep`` when none is given.
+        inner: ``AsyncHTTPTransport()`` of the client's library when none is given.
+        sleep: how to wait, given seconds; a sleep that ``aclose`` ends when none is given.
         policy, options, errors: as for ``Transport``.
 
     >>> import bide
@@ -158,29 +160,51 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         policy: Policy | None = None,
         *,
         inner: httpx.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
         **options: Unpack[Options],
     ) -> None:
         self._driver = Driver(policy, **options)
-        self._inner = httpx.AsyncHTTPTransport() if inner is None else inner
-        self._sleep = sleep
+        self._inner = inner
+        self._sleep = self._wait if sleep is None else sleep
+        self._waiting: set[anyio.Event] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        inner = self._inner
+        if inner is None:
+            inner = self._inner = _library(request).AsyncHTTPTransport()
         rewind = _rewinder(request.stream)
 
         async def send(attempt: int) -> httpx.Response:
             if attempt > 1 and rewind is not None:
                 rewind()
-            return await self._inner.handle_async_request(request)
+            return await inner.handle_async_request(request)
 
-        flow = self._driver.flow(_exchange(request, rewind is not None))
-        return _concluded(self._driver, await drive_async(flow, send, self._sleep, _discard_async), request)
+        exchange = _exchange(request, rewind is not None)
+        verdict = await self._driver.run_async(exchange, send, _discard_async, self._sleep)
+        return _concluded(self._driver, verdict, request)
+
+    async def _wait(self, seconds: float) -> None:
+        closed = anyio.Event()
+        self._waiting.add(closed)
+        try:
+            with anyio.move_on_after(seconds):
+                await closed.wait()
+        finally:
+            self._waiting.discard(closed)
+
+    def _wake(self) -> None:
+        self._driver.close()
+        for closed in self._waiting:
+            closed.set()
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        self._wake()
+        if self._inner is not None:
+            await self._inner.aclose()
 
     async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
+        if self._inner is not None:
+            await self._inner.__aenter__()
         return self
 
     async def __aexit__(
@@ -189,11 +213,12 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        await self._inner.__aexit__(exc_type, exc_value, traceback)
+        self._wake()
+        if self._inner is not None:
+            await self._inner.__aexit__(exc_type, exc_value, traceback)
 
 
-def _discard(response: object) -> None:
-    assert isinstance(response, httpx.Response)
+def _discard(response: Any) -> None:
     try:
         if _is_small(response):
             response.read()
@@ -203,14 +228,13 @@ def _discard(response: object) -> None:
                 drained += len(chunk)
                 if drained > LARGEST_DRAIN_BYTES:
                     break
-    except httpx.HTTPError:
+    except _library(response).HTTPError:
         pass  # A body that breaks off is of no more interest than one that does not.
     finally:
         response.close()
 
 
-async def _discard_async(response: object) -> None:
-    assert isinstance(response, httpx.Response)
+async def _discard_async(response: Any) -> None:
     try:
         if _is_small(response):
             await response.aread()
@@ -220,7 +244,7 @@ async def _discard_async(response: object) -> None:
                 drained += len(chunk)
                 if drained > LARGEST_DRAIN_BYTES:
                     break
-    except httpx.HTTPError:
+    except _library(response).HTTPError:
         pass  # A body that breaks off is of no more interest than one that does not.
     finally:
         await response.aclose()

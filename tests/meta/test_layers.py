@@ -62,8 +62,11 @@ ALLOWED_BIDE_IMPORTS = {
     "policy": {"policy"},
     "policies": {"policies", "policy", "errors"},
     "limiter": {"limiter", "errors", "_native"},
-    "errors.py": {"policy"},  # for the type of an attribute only
-    "_driver.py": {"policy", "policies", "limiter", "errors"},
+    "errors.py": {"policy", "limiter"},  # for the types of attributes only
+    "_driver.py": {"policy", "policies", "limiter", "errors", "_buckets", "_flow", "_foreign"},
+    "_flow.py": {"policy"},  # for the type of a field only
+    "_foreign.py": {"_flow", "errors"},
+    "_buckets.py": set(),
     "testing.py": {"policy", "limiter", "errors"},
 }
 """Folder or file of the package -> the parts of bide that its source may name. Arrows point down only."""

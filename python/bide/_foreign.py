@@ -1,0 +1,80 @@
+"""What every adapter does alike with a client's own objects: its exceptions, its responses, its bodies.
+
+Rules of this file: no import of a client, no I/O of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bide._flow import Verdict
+from bide.errors import Deferred
+
+__all__ = ["LARGEST_DRAIN_BYTES", "deferred", "is_seekable", "rewinder", "status_of"]
+
+LARGEST_DRAIN_BYTES = 65_536
+"""A discarded response is read to its end, so that its connection can be used again, up to this size."""
+
+_deferred_classes: dict[type[BaseException], type[Deferred]] = {}
+
+
+def deferred(verdict: Verdict, base: type[Exception], **attributes: object) -> Deferred:
+    """The exception for a DEFER: ``bide.Deferred`` and the last failure's class (``base`` after a response).
+
+    It is raised ``from`` the failure and carries the failure's attributes, so that code written for the
+    client's own exception finds what it looks for. The constructors of such classes want all kinds of
+    arguments, so it is made without them.
+    """
+    answer, decision = verdict
+    failure = answer if isinstance(answer, Exception) else None
+    kind = base if failure is None else type(failure)
+    made = _deferred_classes.get(kind)
+    if made is None:
+        made = _deferred_classes[kind] = type("Deferred", (Deferred, kind), {"__module__": "bide"})
+    error = made.__new__(made)
+    error.args = (decision.advice,)
+    if isinstance(failure, OSError) and isinstance(error, OSError):
+        error.errno, error.strerror, error.filename = failure.errno, failure.strerror, failure.filename
+    error.__dict__ |= {**(vars(failure) if failure is not None else {}), **attributes}
+    error.decision = decision
+    error.response = None if failure is not None else answer
+    error.__cause__ = failure
+    return error
+
+
+def rewinder(body: object) -> Callable[[], object] | None:
+    """What brings a request's body back to its beginning; None when it can be sent only once.
+
+    Args:
+        body: None, str, bytes, an open file (brought back to where it stands now), or an iterable.
+    """
+    if body is None or isinstance(body, str | bytes | bytearray | memoryview):
+        return _nothing
+    if hasattr(body, "read"):
+        if not is_seekable(body):
+            return None
+        start = body.tell()  # type: ignore[attr-defined]  # what can seek can tell
+        return lambda: body.seek(start)  # type: ignore[attr-defined]  # is_seekable has seen it
+    begins_anew = hasattr(body, "__iter__") or hasattr(body, "__aiter__")
+    return (
+        _nothing if begins_anew and not hasattr(body, "__next__") and not hasattr(body, "__anext__") else None
+    )
+
+
+def is_seekable(file: object) -> bool:
+    """The file says that it can be brought back to an earlier place."""
+    seekable = getattr(file, "seekable", None)
+    return callable(seekable) and bool(seekable())
+
+
+def _nothing() -> None:
+    """Bytes and lists begin anew each time they are sent."""
+
+
+def status_of(answer: object) -> int | None:
+    """The status of any client's response; None for a failure."""
+    for name in ("status_code", "status", "code"):
+        status = getattr(answer, name, None)
+        if isinstance(status, int):
+            return status
+    return None
