@@ -2,6 +2,9 @@
 
 import gc
 import logging
+import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -79,3 +82,20 @@ def test_no_octet_of_a_key_is_in_the_native_store(make: Make, implementation: Mo
         assert SECRET[-6:].encode() not in limiter.store.buffer[:]  # type: ignore[attr-defined]  # the native store's
     else:
         assert all(isinstance(mark, int) for mark in limiter.store.tables[0].words)
+
+
+def test_without_a_random_hash_seed_the_twins_fingerprints_are_keyed_all_the_same() -> None:
+    program = """if True:
+        from bide.limiter import _pure
+        limiter = _pure.Limiter("1/minute")
+        assert not _pure.BUILTIN_HASH
+        assert limiter.try_acquire_many(["a", b"a", "Zoë", "Zoë".encode()]) == [True, False, True, False]
+        print(*limiter.store.tables[0].words)
+    """
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    command = [sys.executable, "-c", program]
+    runs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in "12"
+    ]
+    assert runs[0] != runs[1]

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from bide.limiter._limit import Limit, Stats
 
 __all__ = ["IMPLEMENTATION", "Limit", "Limiter", "Outcome", "Stats"]
-
-IMPLEMENTATION: Literal["native", "pure"]
 
 if TYPE_CHECKING or os.environ.get("BIDE_PURE", "0") not in ("", "0") or find_spec("bide._native") is None:
     # The twin is also what type checkers see: its signatures are the contract.

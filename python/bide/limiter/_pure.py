@@ -27,7 +27,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from bide.limiter import _window
 from bide.limiter._limit import Anchor, Limit, Settings, Stats, settings, store_to_share
@@ -49,23 +49,25 @@ if TYPE_CHECKING:
 
 __all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
 
-IMPLEMENTATION: Final = "pure"
+IMPLEMENTATION: Literal["native", "pure"] = "pure"
 
 SLOTS_OF_A_LINE = 4
 LINES_OF_A_RUN = 8
 
 # Fingerprints --------------------------------------------------------------------------------------------
 
-if sys.hash_info.algorithm.startswith("siphash") and sys.flags.hash_randomization:
-    fingerprint_of_octets: Callable[[bytes], int] = hash
-else:
-    _SECRET = os.urandom(16)
+BUILTIN_HASH = (
+    sys.implementation.name == "cpython"
+    and sys.hash_info.algorithm.startswith("siphash")
+    and bool(sys.flags.hash_randomization)
+)
+_SECRET = os.urandom(16)
 
-    def fingerprint_of_octets(octets: bytes) -> int:
-        return int.from_bytes(blake2b(octets, digest_size=8, key=_SECRET).digest(), "big")
 
-
-BUILTIN_HASH = fingerprint_of_octets is hash
+def fingerprint_of_octets(octets: bytes) -> int:
+    if BUILTIN_HASH:
+        return hash(octets)
+    return int.from_bytes(blake2b(octets, digest_size=8, key=_SECRET).digest(), "big")
 
 
 def fingerprint(key: Key) -> int:
@@ -368,7 +370,7 @@ class Outcome:
         return f"Outcome({', '.join(fields if self.probing else fields[:-1])})"
 
 
-class Limiter(Waiting):
+class Limiter(Waiting[Outcome]):
     """Keeps every key inside its limits: so many in each fixed window, all limits or nothing.
 
     Args:
@@ -395,7 +397,18 @@ class Limiter(Waiting):
     [True, True, False]
     """
 
-    __slots__ = ("_clock", "_hot", "_longest", "_now", "_rules", "_salt", "_settings", "limits", "store")
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_hot",
+        "_longest",
+        "_now",
+        "_rules",
+        "_salt",
+        "_settings",
+        "limits",
+        "store",
+    )
 
     implementation = IMPLEMENTATION
 
@@ -421,7 +434,7 @@ class Limiter(Waiting):
         )
         self._longest = max(range(len(given.limits)), key=lambda index: given.limits[index].window_ms)
         self._now = self._reader(store)
-        # What try_acquire needs, by one look-up. Several tables: words that stay empty, so that it goes the long way.
+        # What try_acquire needs, by one look-up. Several tables: words that stay empty: it goes the long way.
         words = store.tables[0].words if len(given.limits) == 1 else {}
         self._hot = (words, given.limits[0].limit, store, self._now, self._salt)
 
@@ -600,7 +613,7 @@ class Limiter(Waiting):
         for n, (place, new) in enumerate(looked):
             entered = store.enter(store.tables[n], place, now)
             if entered is not place:
-                # No slot: the overflow, which has room for any cost, since it was looked at if its window runs.
+                # No slot: the overflow, which has room, since it was looked at if its window runs.
                 _, new = self._next(n, entered, now, cost, probe_ms)
                 found[n] = standing(new or EMPTY, now, rules[n], cost, True)
                 outcome = outcome_of(found)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast
 
 from bide.errors import Refused
 
@@ -19,13 +19,27 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bide.limiter._limit import Limit, Settings
-    from bide.limiter._pure import Outcome
 
 __all__ = ["Clock", "Slot", "Waiting"]
 
 POLL_SECONDS = 0.02
 """How often one looks again while a key's first reply is awaited: it may come at any moment."""
 
+
+class OutcomeLike(Protocol):
+    """What is asked of an implementation's outcome here."""
+
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def retry_after(self) -> float: ...
+    @property
+    def probing(self) -> bool: ...
+
+
+Outcome = TypeVar("Outcome", bound=OutcomeLike)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Key = str | bytes
@@ -37,7 +51,7 @@ class Clock(Protocol):
     def __call__(self) -> float: ...
 
 
-class Waiting:
+class Waiting(Generic[Outcome]):
     """The part of a limiter that waits."""
 
     __slots__ = ()
@@ -111,7 +125,9 @@ class Waiting:
         except StopIteration as done:
             return cast("Outcome", done.value)
 
-    def slot(self, key: Key | Callable[..., Key], cost: int = 1, timeout: float | None = None) -> Slot:
+    def slot(
+        self, key: Key | Callable[..., Key], cost: int = 1, timeout: float | None = None
+    ) -> Slot[Outcome]:
         """Room for one piece of work: a context manager for ``with`` and ``async with``, and a decorator.
 
         Args:
@@ -162,13 +178,13 @@ class Waiting:
         return outcome
 
 
-class Slot:
+class Slot(Generic[Outcome]):
     """Made by ``Limiter.slot``; see there."""
 
     __slots__ = ("_cost", "_key", "_limiter", "_timeout")
 
     def __init__(
-        self, limiter: Waiting, key: Key | Callable[..., Key], cost: int, timeout: float | None
+        self, limiter: Waiting[Outcome], key: Key | Callable[..., Key], cost: int, timeout: float | None
     ) -> None:
         if timeout is not None:
             check_timeout(timeout)
@@ -213,7 +229,7 @@ class Slot:
 
         key_of = self._key if callable(self._key) else None
 
-        def slot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot:
+        def slot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot[Outcome]:
             if key_of is None:
                 return self
             return Slot(self._limiter, key_of(*args, **kwargs), self._cost, self._timeout)

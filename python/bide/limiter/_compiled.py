@@ -1,0 +1,57 @@
+"""The native limiter: the primitives of ``bide._native.Core``, and the waiting that both implementations
+share.
+
+Rules of this file: it makes the memory and the core, and stands in nobody's way: ``try_acquire`` and the
+other primitives are inherited, with no Python frame around them. What they do is written in the twin,
+``_pure``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from bide._native import Core, Outcome
+from bide.limiter._limit import Anchor, Limit, settings, store_to_share
+from bide.limiter._waiting import Clock, Waiting
+from bide.limiter.stores.memory import MemoryStore
+
+__all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
+
+IMPLEMENTATION: Literal["native", "pure"] = "native"
+
+
+class Limiter(Waiting[Outcome], Core):
+    """Keeps every key inside its limits; see ``bide.limiter._pure.Limiter``, which has the same arguments."""
+
+    __slots__ = ("__weakref__", "_clock", "_settings", "limits", "store")
+
+    implementation = IMPLEMENTATION
+    store: MemoryStore
+
+    def __new__(
+        cls,
+        *limits: str | Limit,
+        store: str | MemoryStore = "memory",
+        max_keys: int = 65_536,
+        name: str = "",
+        anchor: Anchor = "first",
+        learn: str | float | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        given = settings(limits, max_keys, name, anchor, learn, clock)
+        shared = store_to_share(store, MemoryStore, given, clock) or MemoryStore(given, clock)
+        self = super().__new__(
+            cls,
+            shared.buffer,
+            [(limit.limit, limit.window_ms) for limit in given.limits],
+            max_keys=shared.max_keys,
+            name=given.name,
+            grid=given.grid,
+            learn=given.learn,
+            clock=clock,
+        )
+        self.limits = given.limits
+        self.store = shared
+        self._settings = given
+        self._clock = clock
+        return self
