@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypedDict
 from bide._buckets import Buckets
 from bide._flow import Cause, Discard, Exchange, Final, Flow, Send, Sleep, Verdict, drive, drive_async
 from bide._foreign import deferred, status_of
+from bide.errors import Deferred
+from bide._ledger import Ledger
 from bide.policy import HTTP, Action, Decision, Policy, Quota, Reason, decide, failure_of
 
 if TYPE_CHECKING:
@@ -162,6 +164,7 @@ class Driver:
         self._monotonic: Callable[[], float] = time.monotonic if clock is None else clock
         self._unix: Callable[[], float] = time.time if clock is None else clock.time
         self._buckets = Buckets()
+        self._ledger = Ledger()
         self._closing = threading.Event()
         # Made now, so that a mistake in an option shows here and not at the first request.
         self._lanes = {"": self._lane(HTTP if policy is None else policy)}
@@ -241,11 +244,13 @@ class Driver:
             answer: object = None
             decision: Decision | None = None
             try:
+                self._ledger.begin(counter)
                 try:
                     answer = yield Send(attempt)
                     if isinstance(answer, Final):
                         raise answer.error
-                    if isinstance(answer, BaseException) and failure_of(answer) is None:
+                    foreign = isinstance(answer, BaseException) and failure_of(answer) is None
+                    if isinstance(answer, BaseException) and (foreign or isinstance(answer, Deferred)):
                         raise answer
                     decision = decide(
                         answer,
@@ -258,6 +263,7 @@ class Driver:
                         repeatable=exchange.repeatable,
                     )
                 finally:
+                    self._ledger.end(counter)
                     self._teach(lane, key, counter, exchange, admission, decision)
                 if decision.action is Action.RETRY and self._is_late(exchange, started, decision.wait):
                     decision = self._put_off(
@@ -348,6 +354,8 @@ class Driver:
         counted_in = counter
         if lane.names_buckets and quota is not None and quota.bucket is not None:
             counted_in = self._buckets.learn(key, exchange.method, exchange.target, quota.bucket)
+        if decision is not None:
+            quota = self._ledger.corrected(limiter, counted_in, decision)
         if quota is not None:
             limiter.sync(counted_in, quota, outcome=outcome if counted_in == counter else None)
         if outcome is not None and outcome.probing and (quota is None or counted_in != counter):

@@ -1,4 +1,4 @@
-"""Goodput in virtual time: the real driver, policy and limiter against a model of a server with fixed windows.
+"""Goodput in virtual time: the real driver, policy and limiter against a model of a fixed-window server.
 
 A run is a heap of events and a clock that jumps from one to the next: thousands of windows take seconds, and
 the same seed gives the same run, so that a result does not hang on one machine's mood.
@@ -13,7 +13,7 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -26,7 +26,7 @@ UNIX_AT_START = 1_700_000_000.0
 
 
 class World:
-    """The clock of a run, and what is to happen when: events at one instant happen in the order of their making.
+    """The clock of a run, and what is to happen when; events of one instant happen in the order of making.
 
     >>> world = World()
     >>> world.after(2.0, lambda: print(world()))
@@ -121,7 +121,7 @@ class Report:
     foreign_refusals: int
     """429s that the other client got."""
     used: float
-    """The share that was used of the quota that was left, or of what the workers could carry at their latency."""
+    """The share used of the quota that was left to us, or of what the workers could carry."""
 
 
 def run(

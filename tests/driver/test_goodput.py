@@ -1,0 +1,85 @@
+"""How much of a server's quota the driver uses and how many 429s that costs, in virtual time.
+
+The driver, the policy and the limiter are the real ones; the server and the wire are a model. Each row is one
+kind of bad day; the bars are what a careful person would expect by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+import bide
+from bide._driver import Driver
+from bide._simulation import ModelServer, Report, World, run
+
+WINDOWS = 8
+
+
+def report(server: dict[str, Any], **options: Any) -> Report:
+    policy = bide.CLEVER.replace(
+        limits=("600/6s",), window=6.0, backoff=bide.Backoff(base=0.5, cap=30.0, jitter="full")
+    )
+
+    def driver(world: World) -> Driver:
+        return Driver(policy, limiter=bide.Limiter("600/6s", clock=world), clock=world)
+
+    return run(
+        driver, ModelServer(600, 6.0, **server), windows=WINDOWS, **{"workers": 8, "latency": 0.02, **options}
+    )
+
+
+@pytest.mark.parametrize(
+    ("server", "options"),
+    [
+        pytest.param({"phase": 3.37}, {"latency": 0.02}, id="20 ms"),
+        pytest.param({"phase": 3.37}, {"latency": 0.06}, id="60 ms"),
+        pytest.param({"phase": 3.37}, {"latency": 0.2}, id="200 ms"),
+        pytest.param({"phase": 0.02}, {}, id="the window ends just after the start"),
+        pytest.param({"phase": 2.11, "clock_offset": 30.4}, {}, id="the server's clock is ahead"),
+        pytest.param({"phase": 2.11, "clock_offset": -30.4}, {}, id="the server's clock is behind"),
+        pytest.param({"phase": 2.11, "sends_date": False}, {}, id="no Date"),
+        pytest.param({"phase": 3.37, "failures": 0.02}, {}, id="2 % of 503"),
+        pytest.param({"phase": 3.37, "failures": 0.05}, {}, id="5 % of 503"),
+    ],
+)
+def test_no_429_after_the_first_window_and_at_least_98_percent_used(
+    server: dict[str, Any], options: dict[str, Any]
+) -> None:
+    result = report(server, **options)
+    assert result.first_window_refusals + result.refusals == 0
+    assert result.used >= 0.98
+
+
+@pytest.mark.parametrize("sends_date", [True, False])
+def test_a_server_that_truncates_its_reset_is_found_out_in_the_first_window(sends_date: bool) -> None:
+    result = report({"phase": 2.11, "rounding": math.floor, "sends_date": sends_date})
+    assert result.refusals == 0
+    assert result.used >= 0.98
+
+
+def test_a_client_that_is_not_ours_is_left_what_it_takes() -> None:
+    result = report({"phase": 3.37}, foreign_share=0.3)
+    assert result.refusals <= 0.002 * result.successes
+    assert result.used >= 0.95
+
+
+def test_a_restart_in_the_middle_of_a_window_costs_one_429_at_most() -> None:
+    server = ModelServer(600, 6.0, phase=3.37)
+    server.admitted[server.index(0.0)] = 600
+    policy = bide.CLEVER.replace(limits=("600/6s",), window=6.0)
+    result = run(
+        lambda world: Driver(policy, limiter=bide.Limiter("600/6s", clock=world), clock=world),
+        server,
+        workers=8,
+        latency=0.02,
+        windows=3,
+    )
+    assert result.first_window_refusals <= 1
+    assert result.refusals == 0
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    assert report({"phase": 3.37, "failures": 0.05}) == report({"phase": 3.37, "failures": 0.05})
