@@ -1,7 +1,7 @@
 """The decision engine: what to do with a response, and how long to wait.
 
-Status to action, headers to wait, attempt to backoff. Pure: no clock (but where ``now`` is not given), no I/O, no
-threads, no logging, and nothing of bide but itself.
+Status to action, headers to wait, attempt to backoff. Pure: no clock (but where ``now`` is not given), no
+I/O, no threads, no logging, and nothing of bide but itself.
 
 >>> from bide.policy import CLEVER, Reply, decide
 >>> decide(Reply(503, {}), CLEVER, attempt=3, draw=0.0).wait

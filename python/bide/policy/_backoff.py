@@ -3,8 +3,8 @@
 Rules of this file: pure arithmetic; the random number is an argument. The cap is applied before the power is
 taken, so any attempt number is safe.
 
-The strategies are those of the AWS Architecture Blog, "Exponential Backoff and Jitter" (2015), and ``spread``,
-which never waits less than the plain exponential. With v = min(cap, base * 2**(attempt - 1)):
+The strategies are those of the AWS Architecture Blog, "Exponential Backoff and Jitter" (2015), and
+``spread``, which never waits less than the plain exponential. With v = min(cap, base * 2**(attempt - 1)):
 
     none           v
     full           draw * v

@@ -1,8 +1,8 @@
 """How one API writes its limits: a dialect is data, and these are its words.
 
 Rules of this file: values and their checks, no reading of replies. A name of a header is in lower case; one
-"*" in it stands for any characters, which then name the window. A path such as ``error.details.*.delay`` leads
-into JSON, "*" standing for every member. All of it can be written in TOML, one key for one field.
+"*" in it stands for any characters, which then name the window. A path such as ``error.details.*.delay``
+leads into JSON, "*" standing for every member. All of it can be written in TOML, one key for one field.
 """
 
 from __future__ import annotations
@@ -239,7 +239,8 @@ class Dialect(Record):
         final: replies that are not to be repeated, whatever else they say.
         override: headers that say it outright.
         wait_on_success: an explicit wait on a success is a wait, too.
-        clock: what Unix times are measured against: "date" (the reply's ``Date``, where there is one), "local".
+        clock: what Unix times are measured against: "date" (the reply's ``Date``, where there is one),
+            "local".
         margin: seconds added to every stated wait, for times that the server truncates.
     """
 

@@ -1,14 +1,15 @@
 """The walk from a reply to a decision.
 
-Theory of operation. One pass over the reply's headers collects the fields that the policy wants. Then, in this
-order:
+Theory of operation. One pass over the reply's headers collects the fields that the policy wants. Then, in
+this order:
 
     1. ``override`` and ``final``: the server or the dialect says outright whether to repeat.
     2. Is it a refusal (``refused_when``)? Else the status table says PROCESS, RETRY or FAIL.
     3. The windows that the reply states become quotas; the explicit waits are read in the dialect's order.
-    4. The wait: an explicit one, else the end of the used-up windows, else the policy's default for a refusal,
-       else backoff. Margin and spread lengthen a stated wait, nothing shortens it.
-    5. May the request be repeated? Is the wait within ``retries``, ``max_wait`` and ``deadline``? If not: DEFER.
+    4. The wait: an explicit one, else the end of the used-up windows, else the policy's default for a
+       refusal, else backoff. Margin and spread lengthen a stated wait, nothing shortens it.
+    5. May the request be repeated? Is the wait within ``retries``, ``max_wait`` and ``deadline``? If not:
+       DEFER.
 
 Rules of this file: no vendor, no clock, no chance: ``now`` and ``draw`` are arguments, read only where a rule
 needs them when they are not given. No reply raises; a caller's mistake does. ``explain`` is this walk with a
@@ -42,8 +43,8 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUE
 
 SPREAD = 0.25
 SPREAD_SECONDS = 2.0
-"""A stated wait is lengthened by up to this share of it, and by no more than so many seconds: clients that were
-refused in one window do not return in one instant."""
+"""A stated wait is lengthened by up to this share of it, and by no more than so many seconds: clients that
+were refused in one window do not return in one instant."""
 
 FAILURES = {
     Failure.CONNECT: (
@@ -64,8 +65,14 @@ FAILURES = {
 REFUSED = "The API refuses this request for now: try again when its limit allows."
 NO_REPEAT = "The server says not to repeat this request: change it, or contact the vendor."
 REPEAT = "The server says to send this request again."
-UNSAFE = "the server may have acted on it: repeat it only if that is safe, or send an Idempotency-Key."
-UNKNOWN_METHOD = "The request's method is not known, so it counts as not idempotent (give method=), and "
+UNSAFE = (
+    "The request is not idempotent and the server may have acted on it: "
+    "repeat it only if that is safe, or send an Idempotency-Key."
+)
+UNKNOWN_METHOD = (
+    "The request's method is not known, so it counts as not idempotent, and the server may have acted on it: "
+    "give method=, or repeat it only if that is safe."
+)
 BODY_GONE = "It failed in passing, but its body cannot be sent again: make the request anew."
 
 
@@ -85,8 +92,8 @@ def decide(
     """What to do with a reply.
 
     Args:
-        reply: any client's response (an object with ``status_code``, ``status`` or ``code``, and ``headers``),
-            a ``bide.Reply``, or a client's exception that says why there is no response.
+        reply: any client's response (an object with ``status_code``, ``status`` or ``code``, and
+            ``headers``), a ``bide.Reply``, or a client's exception that says why there is no response.
         policy: how to treat this API.
         attempt: 1 for the first try of this request, whatever made the earlier ones fail.
         method: the request's method; None takes it from the reply's own request, else from the policy.
@@ -176,6 +183,7 @@ def _walk(
 
     # What came back.
     status: int | Failure
+    headers: object
     if isinstance(reply, Reply):
         status, headers = reply.outcome, reply.lowered
         if body is None:
@@ -290,31 +298,21 @@ def _walk(
             )
 
     # Whether it may be repeated, and now.
-    if not (sure or idempotent or (is_stated and status == 503)):
-        sure, unknown = _is_idempotent(reply, method, policy)
-        if not sure:
-            what = UNKNOWN_METHOD if unknown else "The request is not idempotent, and "
-            if recorder is not None:
-                recorder.step("not repeated: the server may have acted")
-            return make(
-                Decision,
-                (FAIL, seconds if is_stated else 0.0, None, Reason.NOT_REPEATABLE, what + UNSAFE, quota, quotas,
-                 source_ if is_stated else ""),
-            )  # fmt: skip
-    if not repeatable:
+    blocked = "" if repeatable else BODY_GONE
+    if repeatable and not (sure or idempotent or (is_stated and status == 503)):
+        blocked = _unsafe(reply, method, policy)
+    if blocked:
         if recorder is not None:
-            recorder.step("not repeated: its body cannot be sent again")
-        return make(
-            Decision,
-            (FAIL, seconds if is_stated else 0.0, None, Reason.NOT_REPEATABLE, BODY_GONE, quota, quotas,
-             source_ if is_stated else ""),
-        )  # fmt: skip
+            recorder.step(f"not repeated: {blocked}")
+        if not is_stated:
+            seconds, source_ = 0.0, ""
+        return make(Decision, (FAIL, seconds, None, Reason.NOT_REPEATABLE, blocked, quota, quotas, source_))
     if attempt > policy.retries:
         why = f"{policy.retries} retries have failed, the last one with {_spoken(reason)}"
         if not is_stated:
             seconds, source_ = policy.resume_after, "default"
     elif seconds > policy.max_wait:
-        why = f"that is longer than the {_span(policy.max_wait)} that are worth holding on for ({_spoken(reason)})"
+        why = f"that is longer than the {_span(policy.max_wait)} worth holding on for ({_spoken(reason)})"
     elif policy.deadline is not None and elapsed + seconds > policy.deadline:
         why = f"the wait does not fit into the {_span(policy.deadline)} of the deadline ({_spoken(reason)})"
     else:
@@ -435,15 +433,17 @@ def _combine(
     return held, held_by
 
 
-def _is_idempotent(reply: object, method: str | None, policy: Policy) -> tuple[bool, bool]:
-    """Whether the request may be sent twice, and whether its method is unknown."""
+def _unsafe(reply: object, method: str | None, policy: Policy) -> str:
+    """Why a request that the server may have acted on is not to be repeated; "" when it may be."""
     if isinstance(reply, Reply):
         method = method or reply.method
         keyed = reply.idempotent
     else:
-        method = method or method_of(reply) or policy.assume_method or None
+        method = method or method_of(reply) or policy.assume_method
         keyed = sent_idempotency_key(reply)
-    return keyed or method in IDEMPOTENT, method is None
+    if keyed or method in IDEMPOTENT:
+        return ""
+    return UNSAFE if method else UNKNOWN_METHOD
 
 
 def _spoken(reason: Reason) -> str:

@@ -1,6 +1,7 @@
 """What ``explain`` gives back, and the recorder that the walk writes into when it is asked for.
 
-Rules of this file: texts for people. Values of fields are shown shortened; only rate-limit fields are ever read.
+Rules of this file: texts for people. Values of fields are shown shortened; only rate-limit fields are ever
+read.
 """
 
 from __future__ import annotations

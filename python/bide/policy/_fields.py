@@ -1,8 +1,8 @@
 """Readers: one field's text in, a number out, or None where the text is not what the reader reads.
 
 Rules of this file: total and linear. No text raises, none is longer than MAX_FIELD, digits are ASCII, and a
-number's length is measured before it is converted (Python refuses integers of more than 4,300 digits). Nothing
-is guessed: a reader accepts its grammar and nothing else.
+number's length is measured before it is converted (Python refuses integers of more than 4,300 digits).
+Nothing is guessed: a reader accepts its grammar and nothing else.
 
 A time reader yields seconds; those marked absolute yield a Unix time. Sources: RFC 9110 section 5.6.7
 (HTTP-date) and 10.2.3 (Retry-After), RFC 3339 section 5.6, the documentation of Go's time.ParseDuration.
@@ -158,9 +158,10 @@ def _unix_milliseconds(text: str) -> float | None:
 
 
 def unix_time(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
-    """Seconds since 1970 of a date in the proleptic Gregorian calendar, UTC; None if there is no such date."""
+    """Seconds since 1970 of a date in the proleptic Gregorian calendar, UTC; None if there is no such
+    date."""
     if not (
-        1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day and hour < 24 and minute < 60 and second <= 60
+        1 <= year <= 9999 and 1 <= month <= 12 and day >= 1 and hour < 24 and minute < 60 and second <= 60
     ):
         return None
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)

@@ -1,4 +1,5 @@
-"""Policies: a dialect, a status table and the numbers of patience, as one frozen value; ``HTTP`` and ``CLEVER``.
+"""Policies: a dialect, a status table and the numbers of patience, as one frozen value; ``HTTP`` and
+``CLEVER``.
 
 Rules of this file: data and its checks. A policy is compiled once, when it is made, into the tables that the
 engine walks; the engine reads nothing else of it.
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["CLEVER", "HTTP", "Policy"]
 
 Ruled = tuple[Action, Reason, str, bool, Decision]
-"""A compiled row of the status table: action, reason, advice, not_acted, and the decision when that is all."""
+"""A compiled row of the status table: action, reason, advice, not_acted, and the decision when that is
+all."""
 
 
 class Program:
@@ -109,7 +111,8 @@ class Policy(Record):
         statuses: rows of the status table that differ from RFC 9110's.
         retries: how many times a failed request is repeated, 0 or more.
         backoff: the wait where the API states none.
-        max_wait: longest wait in seconds that is worth holding on for; a longer one is DEFER. None or inf: any.
+        max_wait: longest wait in seconds that is worth holding on for; a longer one is DEFER. None or inf:
+            any.
         default_wait: seconds to wait after a refusal that states no time; None takes the backoff.
         resume_after: seconds after which to resume work that was deferred without a stated time.
         deadline: seconds from the first try within which every try must begin; None for no bound.
@@ -130,10 +133,10 @@ class Policy(Record):
 
     __slots__ = ()
     name: str
-    dialect: Dialect = Dialect()  # noqa: RUF009  # a frozen value
+    dialect: Dialect = Dialect()
     statuses: tuple[Rule, ...] = ()
     retries: int = 4
-    backoff: Backoff = Backoff()  # noqa: RUF009  # a frozen value
+    backoff: Backoff = Backoff()
     max_wait: float = 120.0
     default_wait: float | None = None
     resume_after: float = 300.0
@@ -176,7 +179,7 @@ class Policy(Record):
         return make(type(self), (*self.__getnewargs__(), Program(self)))
 
 
-Policy.program = _tuplegetter(len(Policy._fields), "The compiled policy, for the engine.")  # type: ignore[misc]  # a field behind the fields, which no caller gives
+Policy.program = _tuplegetter(len(Policy._fields), "The compiled policy, for the engine.")  # type: ignore[method-assign]  # a field behind the fields, which no caller gives
 
 
 def _trio(prefix: str, *, structured: bool = False) -> Window:
@@ -201,7 +204,7 @@ HTTP = Policy(
         refused_when=(When(status=(429, 503)), When(status=(413,), header="retry-after")),
     ),
     source="https://www.rfc-editor.org/rfc/rfc9110, https://www.rfc-editor.org/rfc/rfc6585",
-    notes="The unit of a reset is told by its magnitude: a delay in milliseconds cannot be told from seconds.",
+    notes="The unit of a reset is told by its size: a delay in milliseconds cannot be told from seconds.",
 )
 """Any HTTP server: RFC 9110, RFC 6585, the RateLimit fields of the IETF drafts, and the common trios."""
 

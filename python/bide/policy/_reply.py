@@ -2,7 +2,8 @@
 
 Rules of this file: no client is imported. A response is known by its attributes, its headers by how they can
 be listed, an exception by the module and name of its class. Field lines of one name are joined with ", " in
-their order (RFC 9110 section 5.3), whichever way a client keeps them, so that every client's reply reads alike.
+their order (RFC 9110 section 5.3), whichever way a client keeps them, so that every client's reply reads
+alike.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from bide.policy._types import Failure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from bide.policy._explain import Recorder
     from bide.policy._policy import Program
 
+    Listing = Callable[[Any], Iterable[tuple[object, object]]]
     Text = str | bytes
     Headers = Mapping[str, Text | list[Text]] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
 
@@ -30,7 +33,8 @@ class Reply:
 
     Args:
         status: the response's status code; None with ``failure``.
-        headers: a mapping or pairs, names and values str or bytes; a list of values is that field sent so often.
+        headers: a mapping or pairs, names and values str or bytes; a list of values is that field sent so
+            often.
         method: the request's method.
         body: the response's body, for policies that look into it: bytes, str or parsed JSON.
         failure: why there is no response.
@@ -109,9 +113,10 @@ def check_method(method: object) -> str:
 def _own_pairs(headers: object) -> Iterable[tuple[str, str]]:
     """A caller's headers as pairs of str; raises for another shape."""
     items = getattr(headers, "items", None)
-    if isinstance(headers, (str, bytes)) or not (callable(items) or hasattr(headers, "__iter__")):
+    pairs: Any = items() if callable(items) else headers
+    if isinstance(pairs, (str, bytes)) or not hasattr(pairs, "__iter__"):
         raise TypeError(f"headers are a mapping or a list of pairs, got {type(headers).__name__}")
-    for pair in items() if callable(items) else headers:  # type: ignore[attr-defined]  # looked at above
+    for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"headers are pairs of a name and a value, got {type(pair).__name__}")
         name, value = pair
@@ -128,7 +133,7 @@ def _text(value: str | bytes) -> str:
 # Headers of other libraries --------------------------------------------------------------------------------
 
 
-def collect(headers: object, program: Program, recorder: Recorder | None) -> dict[str, str]:
+def collect(headers: Any, program: Program, recorder: Recorder | None) -> dict[str, str]:
     """The fields that a policy wants, by lower-case name, in one pass over a response's own headers."""
     listing = _LISTINGS.get(type(headers))
     if listing is None:
@@ -139,22 +144,20 @@ def collect(headers: object, program: Program, recorder: Recorder | None) -> dic
     if recorder is None and not program.patterns:
         if listing is _httpx_pairs:
             wanted_bytes = program.wanted_bytes
-            for _, lower, raw in headers._list:  # type: ignore[attr-defined]  # _listing_of has seen it
+            for _, lower, raw in headers._list:
                 if lower in wanted_bytes:
                     _add(found, wanted_bytes[lower], raw, None)
             return found
         if listing is _urllib3_pairs:
-            container = headers._container  # type: ignore[attr-defined]  # _listing_of has seen it
+            container = headers._container
             if program.wanted.keys().isdisjoint(container):
                 return found
     wanted = program.wanted
     for name, value in listing(headers):
-        if name.__class__ is str:
+        if isinstance(name, str):
             lower_name = name.lower()
         elif isinstance(name, bytes):
             lower_name = name.decode("latin-1").lower()
-        elif isinstance(name, str):
-            lower_name = str(name).lower()
         else:
             continue
         if lower_name in wanted or (program.patterns and _matches(lower_name, program)):
@@ -195,7 +198,7 @@ def _add(found: dict[str, str], name: str, value: object, recorder: Recorder | N
         found[name] += ", " + value
 
 
-def _listing_of(headers: object) -> Callable[[object], Iterable[tuple[object, object]]]:
+def _listing_of(headers: object) -> Listing:
     """How the pairs of such headers can be listed: every field line once, in order."""
     kind = type(headers)
     if kind.__name__ == "Headers" and isinstance(getattr(headers, "_list", None), list):
@@ -204,7 +207,7 @@ def _listing_of(headers: object) -> Callable[[object], Iterable[tuple[object, ob
         return _urllib3_pairs
     for method in ("raw_items", "lower_items", "multi_items", "items"):
         if callable(getattr(headers, method, None)):
-            return lambda h: getattr(h, method)()  # type: ignore[no-any-return]  # whatever it lists is looked at
+            return _listed_by(method)
     if isinstance(headers, (list, tuple)):
         return _list_pairs
     if headers is None:
@@ -212,26 +215,33 @@ def _listing_of(headers: object) -> Callable[[object], Iterable[tuple[object, ob
     raise TypeError(f"the response's headers are a mapping or a list of pairs, got {type(headers).__name__}")
 
 
-def _httpx_pairs(headers: object) -> Iterable[tuple[object, object]]:
+def _listed_by(method: str) -> Listing:
+    def pairs(headers: Any) -> Iterable[tuple[object, object]]:
+        listed: Iterable[tuple[object, object]] = getattr(headers, method)()
+        return listed
+
+    return pairs
+
+
+def _httpx_pairs(headers: Any) -> Iterable[tuple[object, object]]:
     """httpx keeps (name, name in lower case, value), all bytes."""
-    return [(name, value) for name, _, value in headers._list]  # type: ignore[attr-defined]  # _listing_of has seen it
+    return [(name, value) for name, _, value in headers._list]
 
 
-def _urllib3_pairs(headers: object) -> Iterable[tuple[object, object]]:
+def _urllib3_pairs(headers: Any) -> Iterable[tuple[object, object]]:
     """urllib3 keeps, by name in lower case, a list of the name and its values."""
-    container = headers._container  # type: ignore[attr-defined]  # _listing_of has seen it
-    return [(name, value) for name, values in container.items() for value in values[1:]]
+    return [(name, value) for name, values in headers._container.items() for value in values[1:]]
 
 
-def _list_pairs(headers: object) -> Iterable[tuple[object, object]]:
-    return [pair for pair in headers if isinstance(pair, (tuple, list)) and len(pair) == 2]  # type: ignore[attr-defined]  # a list
+def _list_pairs(headers: Any) -> Iterable[tuple[object, object]]:
+    return [(pair[0], pair[1]) for pair in headers if isinstance(pair, (tuple, list)) and len(pair) == 2]
 
 
 def _no_pairs(headers: object) -> Iterable[tuple[object, object]]:
     return ()
 
 
-_LISTINGS: dict[type, Callable[[object], Iterable[tuple[object, object]]]] = {dict: dict.items}
+_LISTINGS: dict[type, Listing] = {dict: _listed_by("items"), tuple: _list_pairs}
 
 
 # Responses of other libraries ------------------------------------------------------------------------------
@@ -250,7 +260,7 @@ def unpack(reply: object) -> tuple[int | Failure, object]:
     """
     for name in ("status_code", "status", "code"):
         status = getattr(reply, name, None)
-        if status.__class__ is int or (isinstance(status, int) and not isinstance(status, bool)):
+        if isinstance(status, int) and not isinstance(status, bool):
             return int(status), getattr(reply, "headers", None)
     if isinstance(reply, BaseException):
         response = _attribute(reply, "response")
@@ -263,7 +273,8 @@ def unpack(reply: object) -> tuple[int | Failure, object]:
 
 
 def method_of(reply: object) -> str | None:
-    """The method of the request that a foreign response or exception belongs to; None where it does not say."""
+    """The method of the request that a foreign response or exception belongs to; None where it does
+    not say."""
     for owner in (_attribute(reply, "request"), reply, _attribute(reply, "_original_response")):
         for name in ("method", "_request_method", "_method"):
             method = _attribute(owner, name)
@@ -330,10 +341,14 @@ WRAPPERS = {
 
 HOPELESS = {
     "ssl": {"SSLCertVerificationError"},
+    "socket": {"gaierror"},
     "http": {"InvalidURL", "ImproperConnectionState", "UnknownProtocol"},
     "urllib3": {"ResponseError", "LocationValueError", "ClosedPoolError"},
 }
 """Repeating cures none of these, whatever carries them."""
+
+TRY_AGAIN = frozenset({-3, 2, 11002})
+"""EAI_AGAIN on Linux, macOS and Windows: this host name may resolve the next time."""
 
 UNREACHABLE = frozenset({"ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "EADDRNOTAVAIL"})
 """An OSError of these was raised before anything was sent."""
@@ -347,7 +362,7 @@ def failure_of(exception: BaseException) -> Failure | None:
 
     Returns:
         CONNECT, TIMEOUT or PROTOCOL; None for an exception that is none of these, or that a repetition cannot
-        cure (an invalid URL, a certificate that does not verify).
+        cure (an invalid URL, an unknown host name, a certificate that does not verify).
 
     >>> failure_of(ConnectionRefusedError()), failure_of(ValueError())
     (<Failure.CONNECT: 'connect'>, None)
@@ -356,7 +371,7 @@ def failure_of(exception: BaseException) -> Failure | None:
     if failure is None:
         return None
     chain = _chain(exception)
-    if any(_is_named(cls, HOPELESS) for link in chain for cls in type(link).__mro__):
+    if any(map(_is_hopeless, chain)):
         return None
     if wrapper:
         for link in chain:
@@ -389,6 +404,11 @@ def _lookup(exception: BaseException) -> tuple[Failure | None, bool]:
         if errorcode.get(exception.errno) in UNREACHABLE:
             return CONNECT, False
     return None, False
+
+
+def _is_hopeless(link: BaseException) -> bool:
+    named = any(_is_named(cls, HOPELESS) for cls in type(link).__mro__)
+    return named and not (type(link).__name__ == "gaierror" and getattr(link, "errno", None) in TRY_AGAIN)
 
 
 def _is_named(cls: type, names: dict[str, set[str]]) -> bool:

@@ -1,8 +1,8 @@
 """What each status means: the tables that the engine starts from.
 
-Rules of this file: data, one line a status. A policy's own rows come first, then ``GENERAL`` (RFC 9110 section
-15, RFC 6585, RFC 8470); a status that neither names is treated as its class is in ``CLASSES``, one outside
-100..599 as 500. Advice is one sentence for a person.
+Rules of this file: data, one line a status. A policy's own rows come first, then ``GENERAL`` (RFC 9110
+section 15, RFC 6585, RFC 8470); a status that neither names is treated as its class is in ``CLASSES``, one
+outside 100..599 as 500. Advice is one sentence for a person.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ GENERAL = (
     Rule(400, FAIL, Reason.BAD_REQUEST, "Check the request: the server could not understand it."),
     Rule(401, FAIL, Reason.INVALID_AUTH, "Check the credentials: they are missing, wrong or expired."),
     Rule(403, FAIL, Reason.FORBIDDEN, "Check that these credentials may do this."),
-    Rule(404, FAIL, Reason.NOT_AVAILABLE, "Check the URL: nothing is here, or nothing for these credentials."),
+    Rule(404, FAIL, Reason.NOT_AVAILABLE, "Check the URL: nothing is here, or not for these credentials."),
     Rule(408, RETRY, Reason.REQUEST_TIMEOUT, "The server waited too long for the request: send it again."),
     Rule(409, FAIL, Reason.CONFLICT, "It conflicts with the resource's state: read that again, then decide."),
     Rule(410, FAIL, Reason.NOT_AVAILABLE, "The resource is gone for good: remove the link to it."),
     Rule(413, FAIL, Reason.TOO_LARGE, "The request is too large: split it, or ask for less."),
-    Rule(425, RETRY, Reason.TOO_EARLY, "The server would not risk early data: send it again.", not_acted=True),
-    Rule(429, RETRY, Reason.RATE_LIMITED, "Too many requests: try again when the window has ended.", not_acted=True),
+    Rule(425, RETRY, Reason.TOO_EARLY, "The server would not risk early data: repeat it.", not_acted=True),
+    Rule(429, RETRY, Reason.RATE_LIMITED, "Too many requests: wait until the window ends.", not_acted=True),
     Rule(500, RETRY, Reason.SERVER_ERROR, WAIT),
     Rule(501, FAIL, Reason.NOT_IMPLEMENTED, "The server does not support this request: try another one."),
-    Rule(505, FAIL, Reason.NOT_IMPLEMENTED, "The server does not speak this version of HTTP: use another one."),
-    Rule(506, FAIL, Reason.SERVER_ERROR, "The server is misconfigured for this resource: contact the vendor."),
+    Rule(505, FAIL, Reason.NOT_IMPLEMENTED, "The server does not speak this version of HTTP."),
+    Rule(506, FAIL, Reason.SERVER_ERROR, "The server is misconfigured here: contact the vendor."),
     Rule(508, FAIL, Reason.SERVER_ERROR, "The server found an endless loop in the request: change it."),
     Rule(510, FAIL, Reason.NOT_IMPLEMENTED, "The server needs an extension that the request does not name."),
     Rule(511, FAIL, Reason.INVALID_AUTH, "The network wants you to log in before it lets you through."),

@@ -1,11 +1,12 @@
 """Structured field values: RFC 9651's Lists and Dictionaries, parsed strictly; None for what is not one.
 
 Rules of this file: the algorithms of RFC 9651 section 4.2, in its order and under its names. Linear, and
-without recursion deeper than the grammar (a List, an Inner List, an Item). The one liberty that it takes is the
-one that the RFC asks for (section 4.2.7): a Byte Sequence without padding, or with pad bits set, is accepted.
+without recursion deeper than the grammar (a List, an Inner List, an Item). The one liberty that it takes is
+the one that the RFC asks for (section 4.2.7): a Byte Sequence without padding, or with pad bits set, is
+accepted.
 
-Values are Python's: Integer int, Decimal float, String str, Boolean bool, Byte Sequence bytes; Token, Date and
-DisplayString are subclasses of str and int, so that a String is never taken for a Token.
+Values are Python's: Integer int, Decimal float, String str, Boolean bool, Byte Sequence bytes; Token, Date
+and DisplayString are subclasses of str and int, so that a String is never taken for a Token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The values that the engine is asked with and answers with.
 
 Rules of this file: values only, frozen, without behaviour. A value is a tuple underneath: the cheapest frozen
-object that CPython makes, compared, hashed and pickled in C. That is an implementation detail; read the fields.
-The standard library's ``dataclasses`` and ``typing`` are not imported: they cost more than this whole package.
+object that CPython makes, compared, hashed and pickled in C. That is an implementation detail; read the
+fields. The standard library's ``dataclasses`` and ``typing`` are not imported: they cost more than this
+whole package.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from enum import StrEnum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Self, TypeVar, dataclass_transform
 
     _Tuple = object
     _Value = TypeVar("_Value", bound="Record")
-    make: Callable[[type[_Value], tuple[object, ...]], _Value]
+
+    def make(kind: type[_Value], values: tuple[object, ...], /) -> _Value:
+        """A value of its fields in order, unchecked."""
+        ...
+
 else:
     _Tuple = tuple
     make = tuple.__new__
@@ -65,7 +69,8 @@ class Reason(StrEnum):
     TIMED_OUT = "timed_out"
     PROTOCOL_ERROR = "protocol_error"
     NOT_REPEATABLE = "not_repeatable"
-    """It failed in a way that a repetition may cure, but repeating this request is not safe or not possible."""
+    """It failed in a way that a repetition may cure, but repeating this request is not safe or not
+    possible."""
 
 
 class Failure(StrEnum):
@@ -92,10 +97,10 @@ class Record(_Tuple):
         _defaults: dict[str, object] = {}
 
     def __init_subclass__(cls) -> None:
-        names = tuple(cls.__dict__.get("__annotations__", ()))
+        names = tuple(cls.__annotations__)
         cls._fields = names
         cls._defaults = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
-        cls.__match_args__ = names
+        type.__setattr__(cls, "__match_args__", names)
         for index, name in enumerate(names):
             setattr(cls, name, _tuplegetter(index, None))
 

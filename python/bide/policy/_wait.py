@@ -1,7 +1,7 @@
 """Time in a reply: whose clock, which of the stated waits, and whether one can be believed.
 
-Rules of this file: pure; the local clock is read only where a rule needs it. A time is believed when it is not
-further ahead than two windows (366 days where no window is known) and not further past than one.
+Rules of this file: pure; the local clock is read only where a rule needs it. A time is believed when it is
+not further ahead than two windows (366 days where no window is known) and not further past than one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Clock:
         return now
 
     def server(self) -> float:
-        """Unix time on the server's clock when the reply was received: its Date and Age, else the client's."""
+        """Unix time on the server's clock when the reply was received: its Date and Age, else the
+        client's."""
         at = self._server
         if at is None:
             at = self._server = self._read_date()
@@ -78,12 +79,14 @@ class Clock:
 
     @property
     def skewed_by(self) -> float | None:
-        """Seconds that the client's clock is ahead of the server's; None where the reply has no usable Date."""
+        """Seconds that the client's clock is ahead of the server's; None where the reply has no usable
+        Date."""
         return None if self._date is None or not self.by_date else self.local() - self.server()
 
 
 class Texts:
-    """What a reply says: its wanted header fields by lower-case name, and its body where a policy reads it."""
+    """What a reply says: its wanted header fields by lower-case name, and its body where a policy
+    reads it."""
 
     __slots__ = ("_json", "_parsed", "body", "found")
 
@@ -234,7 +237,7 @@ def read_time(
     """Seconds from now, and the Unix time where the text states one; None when no reader reads it."""
     for reader, is_moment, name in readers:
         value = reader(text)
-        if value is None and reader is http_date and "-" in text:
+        if value is None and name == "http_date" and "-" in text:
             value = http_date(text, clock.local())
         if value is None:
             continue

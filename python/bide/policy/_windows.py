@@ -1,7 +1,7 @@
 """From a reply's fields to quotas: what windows it states, and which of them governs.
 
-Rules of this file: each value is read on its own, and a bad one is dropped alone; never is a window that still
-has quota waited for.
+Rules of this file: each value is read on its own, and a bad one is dropped alone; never is a window that
+still has quota waited for.
 """
 
 from __future__ import annotations
@@ -87,9 +87,8 @@ class Reader:
         if reset is not None:
             read = read_time(reset, self._reset, self._reset_readers, clock, None)
             if read is not None and self._believed(read[0], self.expected):
-                after, at = read
-                if at is None:
-                    at = clock.local() + after
+                after = read[0]
+                at = clock.local() + after if read[1] is None else read[1]
         window = self._window
         bucket = found.get(window.bucket.header) if window.bucket is not None else None
         length = window.length if isinstance(window.length, (int, float)) else None
@@ -146,7 +145,8 @@ class Reader:
 
     @staticmethod
     def _by_key(window: Window, source: Texts, columns: dict[str, list[str | None]]) -> None:
-        """Reorders the lists so that equal keys stand at the same position, in the order of the first list."""
+        """Reorders the lists so that equal keys stand at the same position, in the order of the first
+        list."""
         order: list[str | None] = []
         for role, stated in columns.items():
             field = getattr(window, role)
@@ -216,14 +216,13 @@ class Reader:
         read = read_time(text, place, self._reset_readers, clock, recorder)
         if read is None:
             return None, None
-        after, at = read
-        # A window that is known to be long may end late; one stated to be short was stated by the same server.
+        after = read[0]
         known = length if length is not None else self.expected
         if not self._believed(after, known):
             if recorder is not None:
                 recorder.dropped(place, text, "not within two windows ahead and one window past")
             return None, None
-        return after, clock.local() + after if at is None else at
+        return after, clock.local() + after if read[1] is None else read[1]
 
 
 class StructuredReader:
@@ -271,7 +270,8 @@ class StructuredReader:
 
     @staticmethod
     def _list(text: str) -> list[tuple[str | None, int | None, int | None, int | None]] | None:
-        """Revisions 08 and later: ``"name";r=50;t=30``. ``r`` is required, ``t`` is not; both are Integers."""
+        """Revisions 08 and later: ``"name";r=50;t=30``. ``r`` is required, ``t`` is not; both are
+        Integers."""
         members = parse_list(text)
         if not members:
             return None
@@ -299,7 +299,8 @@ class StructuredReader:
 
     @staticmethod
     def _policies(text: str, recorder: Recorder | None) -> dict[str, tuple[int | None, float | None]]:
-        """``"name";q=100;w=60`` by name: it only informs, so what is wrong with it costs nothing but itself."""
+        """``"name";q=100;w=60`` by name: it only informs, so what is wrong with it costs nothing but
+        itself."""
         found: dict[str, tuple[int | None, float | None]] = {}
         members = parse_list(text)
         if members is None and recorder is not None:
