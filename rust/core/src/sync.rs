@@ -1,7 +1,8 @@
 //! One switch: the standard library's atomics, or loom's when the model checker runs (`--cfg loom`).
 //!
-//! Rule of this file: nothing else in the crate names `std::sync` or `loom`, so that what loom checks is the code
-//! that ships.
+//! Rules of this file: nothing else in the crate names `std::sync::atomic` or `loom` for what threads share, so that
+//! what loom checks is the code that ships. Under loom a thread can also be told to stop for ever before its n-th
+//! access: what a kill leaves behind.
 
 #[cfg(not(loom))]
 pub use std::{
@@ -10,7 +11,84 @@ pub use std::{
 };
 
 #[cfg(loom)]
+pub use checked::{AtomicU64, stop_after};
+#[cfg(loom)]
 pub use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicU64, Ordering, fence},
+    sync::atomic::{Ordering, fence},
 };
+
+#[cfg(loom)]
+mod checked {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use loom::sync::atomic::Ordering;
+
+    loom::thread_local!(static STEPS_LEFT: Cell<Option<usize>> = Cell::new(None));
+
+    struct Stopped;
+
+    /// Runs `work` for so many accesses, then stops it for ever; whether it came to its end.
+    pub fn stop_after(steps: usize, work: impl FnOnce()) -> bool {
+        STEPS_LEFT.with(|left| left.set(Some(steps)));
+        let result = catch_unwind(AssertUnwindSafe(work));
+        STEPS_LEFT.with(|left| left.set(None));
+        match result {
+            Ok(()) => true,
+            Err(stop) if stop.is::<Stopped>() => false,
+            Err(failure) => resume_unwind(failure),
+        }
+    }
+
+    fn step() {
+        STEPS_LEFT.with(|left| match left.get() {
+            None => {}
+            Some(0) => resume_unwind(Box::new(Stopped)),
+            Some(steps) => left.set(Some(steps - 1)),
+        });
+    }
+
+    /// loom's atomic, counting its thread's accesses.
+    #[derive(Debug)]
+    pub struct AtomicU64(loom::sync::atomic::AtomicU64);
+
+    #[expect(missing_docs, reason = "as in the standard library")]
+    impl AtomicU64 {
+        #[must_use]
+        pub fn new(value: u64) -> Self {
+            Self(loom::sync::atomic::AtomicU64::new(value))
+        }
+
+        pub fn load(&self, order: Ordering) -> u64 {
+            step();
+            self.0.load(order)
+        }
+
+        pub fn store(&self, value: u64, order: Ordering) {
+            step();
+            self.0.store(value, order);
+        }
+
+        pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+            step();
+            self.0.fetch_add(value, order)
+        }
+
+        pub fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+            step();
+            self.0.fetch_or(value, order)
+        }
+
+        pub fn compare_exchange(
+            &self,
+            current: u64,
+            new: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            step();
+            self.0.compare_exchange(current, new, success, failure)
+        }
+    }
+}

@@ -160,7 +160,7 @@ impl<'a> Table<'a> {
         let (slot, id) = if id.is_live_of(fingerprint) {
             (best, id)
         } else {
-            let ids = [0, 1, 2, 3].map(|position| Self::slot(line, position).id());
+            let ids: [Id; SLOTS_OF_A_LINE] = std::array::from_fn(|position| Self::slot(line, position).id());
             let matches = ids.iter().enumerate().fold(0_u32, |bits, (position, id)| {
                 bits | (u32::from(id.is_live_of(fingerprint)) << position)
             });
