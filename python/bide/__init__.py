@@ -64,7 +64,22 @@ _HOME = {
 }
 """Public name -> the module that defines it."""
 
-_MODULES = frozenset({"errors", "httpx", "limiter", "policy", "testing"})
+_MODULES = frozenset(
+    {
+        "aiohttp",
+        "errors",
+        "httpx",
+        "limiter",
+        "otel",
+        "policy",
+        "requests",
+        "stamina",
+        "tenacity",
+        "testing",
+        "urllib",
+        "urllib3",
+    }
+)
 """Public modules, loaded when they are first named: ``bide.httpx`` needs no second import."""
 
 __all__ = [

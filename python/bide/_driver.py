@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypedDict
 from bide._buckets import Buckets
 from bide._flow import Cause, Discard, Exchange, Final, Flow, Send, Sleep, Verdict, drive, drive_async
 from bide._foreign import deferred, status_of
-from bide.errors import Deferred
 from bide._ledger import Ledger
+from bide.errors import Deferred
 from bide.policy import HTTP, Action, Decision, Policy, Quota, Reason, decide, failure_of
 
 if TYPE_CHECKING:
@@ -270,10 +270,8 @@ class Driver:
                         decision, "The caller's own time-out leaves no time for another try."
                     )
                 self._report(exchange, decision, answer)
-            except (
-                Exception
-            ):  # A hook's or a store's: the caller's to see, when the connection is given back.
-                if not isinstance(answer, BaseException | Final):
+            except Exception:  # A hook's, a store's or the caller's own: passed on when nothing is left open.
+                if answer is not None and not isinstance(answer, BaseException | Final):
                     yield Discard(answer)
                 raise
             given_up = decision.action is Action.DEFER and self.raises_deferred
@@ -389,18 +387,25 @@ class Driver:
             self._on_wait(sleep)
         return sleep
 
-    def conclude(self, verdict: Verdict, base: type[Exception], **attributes: object) -> object:
+    def conclude(
+        self,
+        verdict: Verdict,
+        base: type[Exception],
+        kind_of: Callable[[type[Exception]], type[Exception]] | None = None,
+        **attributes: object,
+    ) -> object:
         """The last response; raises instead what ended the attempt.
 
         Args:
             verdict: how it ended.
             base: the class of ``Deferred`` where no failure gives one.
+            kind_of: the class to use for a failure's class, where that one will not do.
             **attributes: what the client's own exceptions carry, such as ``request``.
         """
         answer, decision = verdict
         failed = answer is None or isinstance(answer, BaseException)
         if decision.action is Action.DEFER and (failed or self.raises_deferred):
-            raise deferred(verdict, base, **attributes)
+            raise deferred(verdict, base, kind_of, **attributes)
         if isinstance(answer, BaseException):
             raise answer
         return answer

@@ -6,11 +6,16 @@ Rules of this file: no import of a client, no I/O of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from bide._flow import Verdict
 from bide.errors import Deferred
+from bide.policy import decide, failure_of
 
-__all__ = ["LARGEST_DRAIN_BYTES", "deferred", "is_seekable", "rewinder", "status_of"]
+if TYPE_CHECKING:
+    from bide.policy import Decision, Policy
+
+__all__ = ["LARGEST_DRAIN_BYTES", "decision_about", "deferred", "is_seekable", "rewinder", "status_of"]
 
 LARGEST_DRAIN_BYTES = 65_536
 """A discarded response is read to its end, so that its connection can be used again, up to this size."""
@@ -18,7 +23,12 @@ LARGEST_DRAIN_BYTES = 65_536
 _deferred_classes: dict[type[BaseException], type[Deferred]] = {}
 
 
-def deferred(verdict: Verdict, base: type[Exception], **attributes: object) -> Deferred:
+def deferred(
+    verdict: Verdict,
+    base: type[Exception],
+    kind_of: Callable[[type[Exception]], type[Exception]] | None = None,
+    **attributes: object,
+) -> Deferred:
     """The exception for a DEFER: ``bide.Deferred`` and the last failure's class (``base`` after a response).
 
     It is raised ``from`` the failure and carries the failure's attributes, so that code written for the
@@ -27,7 +37,7 @@ def deferred(verdict: Verdict, base: type[Exception], **attributes: object) -> D
     """
     answer, decision = verdict
     failure = answer if isinstance(answer, Exception) else None
-    kind = base if failure is None else type(failure)
+    kind = base if failure is None else kind_of(type(failure)) if kind_of else type(failure)
     made = _deferred_classes.get(kind)
     if made is None:
         made = _deferred_classes[kind] = type("Deferred", (Deferred, kind), {"__module__": "bide"})
@@ -69,6 +79,25 @@ def is_seekable(file: object) -> bool:
 
 def _nothing() -> None:
     """Bytes and lists begin anew each time they are sent."""
+
+
+def decision_about(answer: object, policy: Policy, **options: Any) -> Decision | None:
+    """The decision about what a caller's function returned or raised; None where that is no HTTP client's.
+
+    Args:
+        answer: a response, an exception that carries one or stands for one, or anything else.
+        policy: the API's policy.
+        **options: of ``bide.decide``.
+    """
+    if isinstance(answer, Deferred):
+        return None
+    if isinstance(answer, BaseException):
+        carries_none = status_of(answer) is None and getattr(answer, "response", None) is None
+        if carries_none and failure_of(answer) is None:
+            return None
+    elif status_of(answer) is None or not hasattr(answer, "headers"):
+        return None
+    return decide(answer, policy, **options)
 
 
 def status_of(answer: object) -> int | None:

@@ -63,9 +63,9 @@ ALLOWED_BIDE_IMPORTS = {
     "policies": {"policies", "policy", "errors"},
     "limiter": {"limiter", "errors", "_native"},
     "errors.py": {"policy", "limiter"},  # for the types of attributes only
-    "_driver.py": {"policy", "policies", "limiter", "errors", "_buckets", "_flow", "_foreign"},
+    "_driver.py": {"policy", "policies", "limiter", "errors", "_buckets", "_flow", "_foreign", "_ledger"},
     "_flow.py": {"policy"},  # for the type of a field only
-    "_foreign.py": {"_flow", "errors"},
+    "_foreign.py": {"_flow", "errors", "policy"},
     "_buckets.py": set(),
     "testing.py": {"policy", "limiter", "errors"},
 }

@@ -1,0 +1,164 @@
+"""A client middleware for aiohttp that paces, waits and repeats.
+
+    session = aiohttp.ClientSession(middlewares=[bide.aiohttp.middleware(bide.CLEVER)])
+
+It needs aiohttp 3.12 or newer, which has client middlewares.
+
+Rules of this file: it turns a client request into an Exchange, and sends, sleeps and discards in aiohttp's
+way; all else is in ``_driver``. A session's total time-out runs on while it waits, and ends the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Unpack
+
+import aiohttp
+from aiohttp import payload
+
+from bide._driver import Driver, Exchange, Options
+from bide._flow import Final
+from bide._foreign import LARGEST_DRAIN_BYTES, is_seekable
+
+if TYPE_CHECKING:
+    from bide.policy import Policy
+
+__all__ = ["middleware"]
+
+Middleware = Callable[
+    [aiohttp.ClientRequest, Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]],
+    Awaitable[aiohttp.ClientResponse],
+]
+
+LOOK_SECONDS = 0.25
+"""A session tells nobody that it was closed: a wait looks that often."""
+
+
+def middleware(
+    policy: Policy | None = None,
+    *,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    **options: Unpack[Options],
+) -> Middleware:
+    """Sends through the session, inside the API's rate limit, and repeats what may be repeated.
+
+    The response that the caller gets has the ``Decision`` as its attribute ``bide``. Of the session's
+    time-outs, ``total`` holds for the whole, waits included; the others hold for each try.
+
+    Args:
+        policy: the API's policy, such as ``bide.CLEVER``; None chooses it by the host of each request.
+        sleep: how to wait, given seconds.
+        options: ``limiter``, ``store``, ``key``, ``deadline``, ``max_wait``, ``idempotent``, ``on_decision``,
+            ``on_wait``, ``on_defer``: see ``bide._driver.Driver``.
+
+    Returns:
+        A middleware for ``aiohttp.ClientSession(middlewares=...)`` or for one request.
+
+    Raises (when a request is sent):
+        bide.Deferred: the work should cease and go on later; it is also the ``aiohttp`` exception of the last
+            failure, or ``aiohttp.ClientError`` after a response.
+        aiohttp.ClientError, TimeoutError: a failure that must not be repeated, as it came.
+
+    >>> import bide
+    >>> paced = middleware(bide.CLEVER, max_wait=60.0)
+    """
+    driver = Driver(policy, **options)
+
+    async def paced(
+        request: aiohttp.ClientRequest,
+        handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+    ) -> aiohttp.ClientResponse:
+        async def send(attempt: int) -> object:
+            if attempt > 1:
+                await (
+                    request.close()
+                )  # The body may still be on its way: it is sent again from its beginning.
+            try:
+                return await handler(request)
+            except TimeoutError as error:
+                if _is_total(request):
+                    return Final(error)
+                raise
+
+        async def wait(seconds: float) -> None:
+            while seconds > 0.0 and not request.session.closed:
+                await sleep(min(seconds, LOOK_SECONDS) if sleep is asyncio.sleep else seconds)
+                seconds = seconds - LOOK_SECONDS if sleep is asyncio.sleep else 0.0
+            if request.session.closed:
+                raise aiohttp.ClientConnectionError("Session is closed")
+
+        verdict = await driver.run_async(_exchange(request), send, _discard, wait)
+        response: Any = driver.conclude(verdict, aiohttp.ClientError, _left_alone)
+        response.bide = verdict.decision
+        return response  # type: ignore[no-any-return]  # what the handler returned
+
+    return paced
+
+
+def _is_total(request: aiohttp.ClientRequest) -> bool:
+    """Whether the session's total time-out has passed."""
+    timer = getattr(request, "_timer", None)  # There is no public name for it.
+    try:
+        if timer is not None:
+            timer.assert_timeout()
+    except TimeoutError:
+        return True
+    return False
+
+
+def _left_alone(failure: type[Exception]) -> type[Exception]:
+    """The class of a ``Deferred`` for such a failure.
+
+    aiohttp answers some classes with another try of its own, through all middlewares, and makes others of
+    them: it leaves their bases alone.
+    """
+    if issubclass(failure, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | TimeoutError):
+        return failure
+    if issubclass(failure, aiohttp.ServerDisconnectedError):
+        return aiohttp.ServerConnectionError
+    if issubclass(failure, aiohttp.ClientOSError):
+        return aiohttp.ClientConnectionError
+    return aiohttp.ClientError if issubclass(failure, OSError) else failure
+
+
+def _exchange(request: aiohttp.ClientRequest) -> Exchange:
+    return Exchange(
+        method=request.method,
+        host=request.url.host or "",
+        request=request,
+        authorization=request.headers.get("Authorization"),
+        idempotent="Idempotency-Key" in request.headers,
+        repeatable=_is_repeatable(request.body),
+        target=request.url.raw_path,
+    )
+
+
+def _is_repeatable(body: object) -> bool:
+    """Whether aiohttp can write this body a second time: it brings files back to where they stood itself."""
+    if isinstance(body, payload.IOBasePayload):
+        return is_seekable(body._value)
+    if isinstance(body, aiohttp.MultipartWriter):
+        return all(_is_repeatable(part) for part, _, _ in body)
+    return not isinstance(body, payload.AsyncIterablePayload)
+
+
+async def _discard(response: Any) -> None:
+    """Reads a small body, which is kept for the caller, and gives the connection back."""
+    length = response.content_length
+    try:
+        if length is not None and length <= LARGEST_DRAIN_BYTES:
+            await response.read()
+        else:
+            drained = 0
+            while chunk := await response.content.read(4096):
+                drained += len(chunk)
+                if drained > LARGEST_DRAIN_BYTES:
+                    break
+    except (aiohttp.ClientError, TimeoutError):
+        pass  # A body that breaks off is of no more interest than one that does not.
+    finally:
+        if response.content.is_eof():
+            response.release()
+        else:
+            response.close()

@@ -1,0 +1,362 @@
+"""For urllib3: ``Retry``, to be passed as ``retries=``, and ``PoolManager``, which paces as well.
+
+``Retry`` is a ``urllib3.Retry`` whose questions "again?" and "how long?" the policy answers; it works
+wherever urllib3 or requests take one, but it cannot hold back a first request. ``PoolManager`` does.
+
+Rules of this file: what urllib3 counts (redirects, its own counters, history) stays urllib3's; the loop of
+``PoolManager`` is in ``_driver``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from itertools import takewhile
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
+
+import urllib3
+from urllib3 import HTTPHeaderDict
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ResponseError
+
+from bide._driver import Driver, Exchange, Options, Verdict, deferred, policy_of
+from bide._foreign import LARGEST_DRAIN_BYTES, rewinder
+from bide.policy import HTTP, Action, Decision, Policy, Reply, decide, failure_of
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+    from urllib3.connectionpool import ConnectionPool
+
+__all__ = ["PoolManager", "Retry"]
+
+_answered = threading.local()
+"""urllib3 asks ``is_retry`` before it shows the response. Where only the response can tell, and tells not to
+repeat, ``increment`` raises and notes here that the response is to be handed out; ``raise_on_status``, which
+is asked next in the same thread, says so."""
+
+
+class _Own(NamedTuple):
+    """What a ``Retry`` has beside urllib3's parameters; ``new`` passes it on."""
+
+    policy: Policy | None
+    patience: dict[str, float]
+    idempotent: bool
+    methods: frozenset[str] | None
+    """The methods that the caller named; None: the policy says which are safe."""
+    on_decision: Callable[[Decision], object] | None
+    sleep: Callable[[float], object]
+    started_at: float | None
+    """Monotonic seconds of the first failure."""
+
+    def policy_for(self, host: str | None) -> Policy:
+        policy = self.policy or (policy_of(host) if host else HTTP)
+        return policy.replace(**self.patience) if self.patience else policy
+
+
+class Retry(urllib3.Retry):
+    """A ``urllib3.Retry`` that a policy answers for.
+
+    What was failed for good is not repeated, waits are the server's or the policy's, and in the end
+    ``MaxRetryError`` is also ``bide.Deferred``. ``status_forcelist``, ``allowed_methods`` and
+    ``backoff_factor``, where they are given, hold as in urllib3.
+
+    Args:
+        total: as in urllib3; a number, where it is given, is also the policy's ``retries``. A policy may
+            stand here, too.
+        policy: the API's policy; None chooses it by host.
+        max_wait: the longest single wait in seconds; a longer one is DEFER. None is the policy's.
+        deadline: seconds from the first failure, waits included, after which no further try begins.
+        idempotent: the caller's promise that every request may be repeated, whatever its method.
+        on_decision: called with each Decision about a failure.
+        sleep: how to wait, given seconds.
+        **parameters: those of ``urllib3.Retry``.
+
+    >>> import bide, requests
+    >>> adapter = requests.adapters.HTTPAdapter(max_retries=Retry(policy=bide.CLEVER))
+    """
+
+    def __init__(
+        self,
+        total: bool | int | Policy | None = 10,
+        *arguments: Any,
+        policy: Policy | None = None,
+        max_wait: float | None = None,
+        deadline: float | None = None,
+        idempotent: bool = False,
+        on_decision: Callable[[Decision], object] | None = None,
+        sleep: Callable[[float], object] | None = None,
+        _own: _Own | None = None,
+        **parameters: Any,
+    ) -> None:
+        if isinstance(total, Policy):
+            policy, total = total, 10
+        elif _own is None and type(total) is int and total != 10:
+            policy = (policy or HTTP).replace(retries=max(total, 0))
+        if policy is not None and not isinstance(policy, Policy):
+            raise TypeError(f"policy must be a bide.Policy such as bide.CLEVER, not {type(policy).__name__}")
+        for name in ("limiter", "store", "key"):
+            if name in parameters:
+                raise TypeError(
+                    f"{name}: a Retry is asked after the first try, so it cannot pace; use PoolManager"
+                )
+        super().__init__(total, *arguments, **parameters)
+        if _own is None:
+            patience = {"max_wait": max_wait, "deadline": deadline}
+            default = self.allowed_methods == self.DEFAULT_ALLOWED_METHODS
+            methods = None if default or not self.allowed_methods else frozenset(self.allowed_methods)
+            _own = _Own(
+                policy=policy,
+                patience={name: value for name, value in patience.items() if value is not None},
+                idempotent=idempotent or self.allowed_methods is None,
+                methods=methods,
+                on_decision=on_decision,
+                sleep=time.sleep if sleep is None else sleep,
+                started_at=None,
+            )
+            _own.policy_for(None)  # A mistake in a number is raised here.
+        self._own = _own
+        self._decision: Decision | None = None
+
+    def new(self, **changes: Any) -> Self:
+        return super().new(**{"_own": self._own, **changes})
+
+    @property
+    def raise_on_status(self) -> bool:
+        return self._raise_on_status and not _answered.__dict__.pop("hand_out", False)
+
+    @raise_on_status.setter
+    def raise_on_status(self, value: bool) -> None:
+        self._raise_on_status = value
+
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        if super().is_retry(method, status_code, has_retry_after):
+            return True
+        methods = self._own.methods
+        exhausted = not self.total and not self.history and self.total is not None
+        if exhausted or (methods is not None and method.upper() not in methods):
+            return False
+        if not self.respect_retry_after_header and not has_retry_after and not self.status_forcelist:
+            return False
+        policy = self._own.policy_for(None)
+        reply = Reply(status_code, {"Retry-After": "1"} if has_retry_after else {}, method=method)
+        decision = decide(reply, policy, attempt=1, idempotent=self._is_idempotent(method), now=0.0, draw=0.0)
+        return decision.action in (Action.RETRY, Action.DEFER) or _may_be_refused(policy, status_code)
+
+    def _is_idempotent(self, method: str | None) -> bool:
+        named = self._own.methods is not None and method is not None and method.upper() in self._own.methods
+        return self._own.idempotent or named
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        answer = error or response
+        redirected = response is not None and bool(response.get_redirect_location())
+        if answer is None or redirected or (error is not None and failure_of(error) is None):
+            new = super().increment(method, url, response, error, _pool, _stacktrace)
+            if error is not None:
+                # Nothing that a repetition could cure: the end that urllib3 comes to when nothing is left.
+                raise MaxRetryError(_pool, url, error) from error  # type: ignore[arg-type]  # as urllib3 calls it
+            return new
+        own = self._own
+        if own.started_at is None:
+            own = own._replace(started_at=time.monotonic())
+        decision = self._decide(answer, method, _pool, own)
+        try:
+            new = super().increment(method, url, response, error, _pool, _stacktrace)
+        except MaxRetryError as exhausted:
+            if decision.action is Action.FAIL:
+                raise
+            raise self._deferred(decision, exhausted) from error
+        new._own = own
+        if decision.action is Action.RETRY:
+            new._decision = decision
+            return new
+        status = getattr(response, "status", 0)
+        reason = error or ResponseError(ResponseError.SPECIFIC_ERROR.format(status_code=status))
+        ended = MaxRetryError(_pool, url, reason)  # type: ignore[arg-type]  # as urllib3 calls it
+        if decision.action is Action.DEFER:
+            raise self._deferred(decision, ended) from error
+        if error is not None:
+            raise ended from error
+        if method is not None and not super().is_retry(method, status):
+            _answered.hand_out = True
+            raise ended
+        return new
+
+    def _decide(self, answer: object, method: str | None, pool: ConnectionPool | None, own: _Own) -> Decision:
+        errors = len(list(takewhile(lambda entry: entry.redirect_location is None, reversed(self.history))))
+        started_at = time.monotonic() if own.started_at is None else own.started_at
+        decision = decide(
+            answer,
+            own.policy_for(getattr(pool, "host", None)),
+            attempt=errors + 1,
+            method=method,
+            elapsed=time.monotonic() - started_at,
+            idempotent=self._is_idempotent(method),
+        )
+        if own.on_decision is not None:
+            own.on_decision(decision)
+        return decision
+
+    @staticmethod
+    def _deferred(decision: Decision, ended: MaxRetryError) -> Exception:
+        if decision.action is not Action.DEFER:
+            decision = decision.replace(action=Action.DEFER, resume_at=time.time() + decision.wait)
+        return deferred(Verdict(ended, decision), MaxRetryError)
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        try:
+            return super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # A server's garbage: as if it were not there.
+            return None
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        decision = self._decision
+        own_backoff = decision is not None and decision.source == "backoff" and self.backoff_factor
+        if decision is None or own_backoff or not self.respect_retry_after_header:
+            super().sleep(response)
+        elif decision.wait > 0.0:
+            self._own.sleep(decision.wait)
+
+
+def _may_be_refused(policy: Policy, status: int) -> bool:
+    """Whether what else a response says could make it a refusal, or ask for another try."""
+    dialect = policy.dialect
+    if any(not when.plain and (not when.status or status in when.status) for when in dialect.refused_when):
+        return status >= 400
+    return bool(dialect.override) and status >= 400
+
+
+class PoolManager:
+    """Sends through the pools of ``inner``, inside the API's rate limit, and repeats what may be repeated.
+
+    The response that the caller gets has the ``Decision`` as its attribute ``bide``. ``retries=`` counts
+    redirects only, each of which is a request of its own. A request may take longer than its ``timeout``,
+    which holds for each try, but for a ``Timeout(total=...)``, which holds for the whole, waits included.
+
+    Args:
+        policy: the API's policy, such as ``bide.CLEVER``; None chooses it by the host of each request.
+        inner: the ``urllib3.PoolManager`` (or ``ProxyManager``) that does the I/O; its pools are paced from
+            now on, whoever uses them. It is cleared with this one.
+        sleep: how to wait, given seconds; a sleep that ``clear`` ends when none is given.
+        options: ``limiter``, ``store``, ``key`` (given the keyword arguments of ``urlopen``), ``deadline``,
+            ``max_wait``, ``idempotent``, ``on_decision``, ``on_wait``, ``on_defer``: see
+            ``bide._driver.Driver``.
+
+    Raises (when a request is sent):
+        bide.Deferred: the work should cease and go on later; it is also urllib3's exception of the last
+            failure, or ``urllib3.exceptions.HTTPError`` after a response.
+        urllib3.exceptions.HTTPError: a failure that must not be repeated, as it came.
+
+    >>> import bide
+    >>> http = PoolManager(bide.CLEVER, max_wait=60.0)
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        inner: urllib3.PoolManager | None = None,
+        sleep: Callable[[float], object] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        inner = urllib3.PoolManager() if inner is None else inner
+        self._driver = Driver(policy, **options)
+        self._inner = inner
+        inner.clear()
+        paced = {"driver": self._driver, "wait": sleep and staticmethod(sleep)}
+        inner.pool_classes_by_scheme = {
+            scheme: type(cls.__name__, (_Paced, cls), paced)
+            for scheme, cls in inner.pool_classes_by_scheme.items()
+        }
+
+    def request(self, method: str, url: str, **arguments: Any) -> BaseHTTPResponse:
+        """As ``urllib3.PoolManager.request``."""
+        return self._inner.request(method, url, **arguments)
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **arguments: Any) -> BaseHTTPResponse:
+        """As ``urllib3.PoolManager.urlopen``."""
+        return self._inner.urlopen(method, url, redirect=redirect, **arguments)
+
+    def clear(self) -> None:
+        """Ends the waits of other threads with ``bide.Deferred``, and closes all pools."""
+        self._driver.close()
+        self._inner.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+
+class _Paced(HTTPConnectionPool):
+    """Mixed into the pool classes of one ``PoolManager``."""
+
+    driver: Driver
+    wait: Callable[[float], object] | None
+
+    def urlopen(  # type: ignore[override]  # passes on what it does not look at
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        retries: urllib3.Retry | bool | int | None = None,
+        redirect: bool = True,
+        assert_same_host: bool = True,
+        timeout: Any = None,
+        **arguments: Any,
+    ) -> BaseHTTPResponse:
+        rewind = rewinder(body)
+        total = getattr(self.timeout if timeout is None else timeout, "total", None)
+        own = urllib3.Retry.from_int(retries, redirect=redirect, default=self.retries)
+        tries = urllib3.Retry(False if own.total is False else 0, redirect=own.redirect)
+        if timeout is not None:
+            arguments["timeout"] = timeout
+
+        def send(attempt: int) -> BaseHTTPResponse:
+            if attempt > 1 and rewind is not None:
+                rewind()
+            return super(_Paced, self).urlopen(
+                method, url, body, headers, tries, redirect, assert_same_host, **arguments
+            )
+
+        fields = HTTPHeaderDict(self.headers if headers is None else headers)
+        exchange = Exchange(
+            method=method.upper(),
+            host=self.host,
+            request={"method": method, "url": url, "body": body, "headers": fields},
+            authorization=fields.get("Authorization"),
+            idempotent="Idempotency-Key" in fields,
+            repeatable=rewind is not None,
+            target=url.partition("?")[0],
+            deadline=total if isinstance(total, int | float) else None,
+        )
+        verdict = self.driver.run(exchange, send, _discard, self.wait)
+        response: Any = self.driver.conclude(verdict, HTTPError)
+        response.retries = own
+        response.bide = verdict.decision
+        return response  # type: ignore[no-any-return]  # what urlopen returned
+
+
+def _discard(response: Any) -> None:
+    """Reads the rest of a small body, and gives the connection back."""
+    drained = 0
+    try:
+        while drained <= LARGEST_DRAIN_BYTES and (chunk := response.read(4096, decode_content=False)):
+            drained += len(chunk)
+    except (HTTPError, OSError):
+        pass  # A body that breaks off is of no more interest than one that does not.
+    finally:
+        if drained > LARGEST_DRAIN_BYTES:
+            response.close()
+        response.release_conn()
