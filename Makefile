@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust check bench clean
+.PHONY: help setup demo test test-python test-rust check bench bench-peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,17 @@ check: setup ## linters and type checkers, Python and Rust
 	@cargo fmt --all --check && cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 bench: setup ## measure native against pure, and the decision engine
-	@$(BIN)/python -m pytest benches/python -q --benchmark-enable
+	@$(BIN)/python -m pytest benches/python -q --benchmark-enable --benchmark-columns=min,median,iqr \
+	  --benchmark-group-by=group --benchmark-sort=name
+
+PEERS := limits throttled-py pyrate-limiter token-bucket aiolimiter floodgate-rs rust-py-rate-limit
+
+bench-peers: setup ## measure the limiter against others, in .venv-peers; writes benches/README.md
+	@echo "bench-peers: bide and its peers in .venv-peers"
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check . ./benches/noop $(PEERS)
+	@.venv-peers/bin/python -I benches/peers.py $(ARGS)
+	@.venv-peers/bin/python -I benches/report.py
 
 clean: ## remove what was built
-	rm -rf $(VENV) target python/bide/*.so
+	rm -rf $(VENV) .venv-* target python/bide/*.so

@@ -479,7 +479,7 @@ class Limiter(Waiting[Outcome]):
         now = clock()
         # The window of a known key that runs, decided here: the calls that this saves are most of the cost.
         with store.lock:
-            word = words.get(mark, 0)
+            word = words.get(mark, EMPTY)
             if word >> COUNT_BITS > now:
                 if (word & COUNT_MASK) + cost <= limit:
                     words[mark] = word + cost
@@ -582,12 +582,15 @@ class Limiter(Waiting[Outcome]):
         answers = []
         with store.lock:
             for mark in marks:
-                word = words.get(mark, 0)
-                if word >> COUNT_BITS > now and (word & COUNT_MASK) + cost <= limit:
+                word = words.get(mark, EMPTY)
+                if word >> COUNT_BITS <= now:
+                    answers.append(self._take_locked(mark, now, cost, None).allowed)
+                elif (word & COUNT_MASK) + cost <= limit:
                     words[mark] = word + cost
                     answers.append(True)
                 else:
-                    answers.append(self._take_locked(mark, now, cost, None).allowed)
+                    store.denied += 1
+                    answers.append(False)
         return answers
 
     def _take(self, mark: int, now: int, cost: int, probe_ms: int | None) -> Outcome:
