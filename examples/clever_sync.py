@@ -18,7 +18,6 @@ import os
 import sqlite3
 import sys
 import time
-from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -29,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 import bide
+import bide.httpx
 
 APPLICATION_ID = 0x62696465  # marks a database of this program
 SCHEMA = """
@@ -123,11 +123,11 @@ async def sync(district: str, token: str, store: Store, bars: Bars, options: arg
     count = store.count(district)
     bars.add_task(district, completed=count, total=options.expect, why="", until=0.0)
     task = bars.tasks[-1]
-    waited: Counter[str] = options.told["waited_seconds"].setdefault(district, Counter())
+    waited: dict[str, float] = options.told["waited_seconds"].setdefault(district, {})
 
     def on_wait(sleep: bide.Sleep) -> None:
         cause = sleep.decision.reason.replace("_", " ") if sleep.decision else "window used up"
-        waited[cause] += sleep.seconds
+        waited[cause] = waited.get(cause, 0.0) + sleep.seconds
         bars.show_wait(
             task, f"{cause}, {{:.1f}} s until {'retry' if sleep.decision else 'reset'}", sleep.seconds
         )
@@ -194,9 +194,12 @@ def read_tokens(text: str) -> dict[str, str]:
 
 
 def read_base_url(text: str) -> str:
-    url = httpx.URL(text)
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL()
     if url.scheme != "https" and not (url.scheme == "http" and url.host in ("127.0.0.1", "localhost", "::1")):
-        raise ValueError(f"--base-url {text!r}: write https://HOST; a token is not sent unencrypted")
+        raise ValueError(f"--base-url {text!r}: write https://HOST (a token is not sent unencrypted)")
     return text
 
 
@@ -212,11 +215,14 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     try:
         options.tokens = read_tokens(os.environ.get("CLEVER_TOKENS", ""))
         options.base_url = read_base_url(options.base_url)
-        options.policy = bide.CLEVER.replace(backoff=bide.CLEVER.backoff.replace(base=options.first_wait))
         if not 1 <= options.page_size <= 10_000:
             raise ValueError(f"--page-size {options.page_size}: write a whole number from 1 to 10000")
-    except (ValueError, httpx.InvalidURL) as mistake:
+        if not 0 < options.first_wait <= 60:
+            raise ValueError(f"--first-wait {options.first_wait}: write seconds, above 0 and up to 60")
+    except ValueError as mistake:
         parser.error(str(mistake))
+    backoff = bide.CLEVER.backoff.replace(base=options.first_wait, cap=60.0)
+    options.policy = bide.CLEVER.replace(backoff=backoff)
     return options
 
 

@@ -90,7 +90,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         self._connections.add(self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.abort()
 
     def abort(self) -> None:
