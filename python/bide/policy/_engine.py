@@ -171,7 +171,14 @@ def _walk(
     repeatable: bool,
     recorder: Recorder | None,
 ) -> Decision:
-    if attempt.__class__ is not int or attempt < 1 or elapsed or now is not None or draw is not None:
+    if (
+        attempt.__class__ is not int
+        or attempt < 1
+        or elapsed.__class__ is not float
+        or elapsed
+        or now is not None
+        or draw is not None
+    ):
         _check_numbers(attempt, elapsed, now, draw)
     if method is not None:
         method = check_method(method)

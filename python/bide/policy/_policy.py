@@ -121,7 +121,8 @@ class Policy(Record):
         assume_method: the method of a request that nothing else tells; "" counts as not idempotent.
         hosts: the API's host names; a leading ``*.`` stands for any subdomain.
         source: where the vendor says so.
-        notes: what is not known, or not confirmed.
+        notes: what is not known, and what is special.
+        unconfirmed: fields or values that no source confirms; they are not read.
 
     Raises:
         TypeError, ValueError: at construction, for a value of the wrong type or out of range.
@@ -147,6 +148,7 @@ class Policy(Record):
     hosts: tuple[str, ...] = ()
     source: str = ""
     notes: str = ""
+    unconfirmed: tuple[str, ...] = ()
 
     if TYPE_CHECKING:
 
@@ -161,7 +163,7 @@ class Policy(Record):
             ("max_wait", (int, float, type(None))), ("default_wait", (int, float, type(None))),
             ("resume_after", (int, float)), ("deadline", (int, float, type(None))), ("limits", tuple),
             ("window", (int, float, type(None))), ("assume_method", str), ("hosts", tuple), ("source", str),
-            ("notes", str),
+            ("notes", str), ("unconfirmed", tuple),
         )  # fmt: skip
         for name, kind in kinds:
             value = getattr(self, name)

@@ -186,11 +186,11 @@ def _add(found: dict[str, str], name: str, value: object, recorder: Recorder | N
         if recorder is not None:
             recorder.dropped(name, type(value).__name__, "not text")
         return
+    value = value.strip(SPACE)
     if len(value) > MAX_FIELD:
         if recorder is not None:
             recorder.dropped(name, value, f"longer than {MAX_FIELD} characters")
         return
-    value = value.strip(SPACE)
     if name not in found:
         if len(found) < 256:
             found[name] = value

@@ -1,0 +1,152 @@
+"""The values: frozen, slotted, compared by what they hold, and strict about what they are made of."""
+
+import copy
+import math
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from bide.policy import (
+    CLEVER,
+    HTTP,
+    Action,
+    Backoff,
+    Decision,
+    Dialect,
+    Field,
+    Policy,
+    Quota,
+    Reason,
+    Reply,
+    Rule,
+    When,
+    Window,
+    decide,
+    explain,
+)
+
+DECISION = decide(
+    Reply(429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}), CLEVER, now=0.0, draw=0.0
+)
+VALUES = [
+    DECISION,
+    Quota(),
+    CLEVER,
+    HTTP,
+    CLEVER.backoff,
+    CLEVER.dialect,
+    CLEVER.statuses[0],
+    explain(Reply(200)),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_is_frozen_slotted_hashable_and_survives_copying(value) -> None:
+    name = value._fields[0]
+    with pytest.raises(AttributeError):
+        setattr(value, name, None)
+    with pytest.raises(AttributeError):
+        value.unknown = 1
+    assert not hasattr(value, "__dict__")
+    assert hash(value) == hash(copy.copy(value))
+    assert value == copy.deepcopy(value) == pickle.loads(pickle.dumps(value)) == value.replace()
+    assert type(value).__name__ in repr(value)
+
+
+def test_a_decision_reads_as_its_fields() -> None:
+    decision = Decision(Action.FAIL, reason=Reason.CONFLICT)
+    assert (decision.action, decision.wait, decision.resume_at, decision.quotas) == (
+        Action.FAIL,
+        0.0,
+        None,
+        (),
+    )
+    match decision:
+        case Decision(action=Action.FAIL, reason=reason):
+            assert reason == "conflict"
+        case _:
+            pytest.fail("a Decision is matched by its fields")
+
+
+def test_two_policies_differ_by_their_fields_alone() -> None:
+    assert HTTP.replace(retries=1) == HTTP.replace(retries=1)
+    assert HTTP.replace(retries=1) != HTTP.replace(retries=2)
+    assert HTTP.replace(retries=1).replace(retries=4) == HTTP
+
+
+MISTAKES = [
+    (TypeError, lambda: HTTP.replace(retrys=3), "did you mean 'retries'"),
+    (TypeError, lambda: HTTP.replace(zzz=3), "it has name"),
+    (TypeError, lambda: Policy(), "needs a value for 'name'"),
+    (TypeError, lambda: Quota(1, 2, 3, 4, 5, 6, 7), "at most 6"),
+    (TypeError, lambda: Quota(1, limit=2), "two values for 'limit'"),
+    (TypeError, lambda: HTTP.replace(retries="3"), "Policy.retries is int"),
+    (TypeError, lambda: HTTP.replace(retries=True), "Policy.retries is int"),
+    (TypeError, lambda: HTTP.replace(max_wait="60"), "Policy.max_wait"),
+    (TypeError, lambda: HTTP.replace(limits=["1/second"]), "Policy.limits is tuple"),
+    (TypeError, lambda: HTTP.replace(backoff=1.0), "Policy.backoff is Backoff"),
+    (ValueError, lambda: HTTP.replace(retries=-1), "0 or more"),
+    (ValueError, lambda: HTTP.replace(max_wait=-1), "0 seconds"),
+    (ValueError, lambda: HTTP.replace(max_wait=math.nan), "0 seconds"),
+    (ValueError, lambda: HTTP.replace(resume_after=math.inf), "366 days"),
+    (ValueError, lambda: HTTP.replace(deadline=-1.0), "Policy.deadline"),
+    (ValueError, lambda: Field(), "one of header, body, text"),
+    (ValueError, lambda: Field("a", body="b"), "one of header, body, text"),
+    (ValueError, lambda: Field("Retry-After"), "lower case"),
+    (ValueError, lambda: Field("a*b*"), "one \\*"),
+    (ValueError, lambda: Field("a", ("epoch",)), "no reader 'epoch'"),
+    (ValueError, lambda: Window(), "at least one field"),
+    (ValueError, lambda: Window(reset=Field("a")), "unit of a reset"),
+    (ValueError, lambda: Window(length=Field("a", ("number",))), "reads no time"),
+    (ValueError, lambda: Window(length=Field("a")), "must be declared"),
+    (ValueError, lambda: Dialect(waits=(Field("a"),)), "must be declared"),
+    (ValueError, lambda: Dialect(combine="last"), "combine is one of"),
+    (ValueError, lambda: Dialect(clock="sun"), "clock is one of"),
+    (ValueError, lambda: Dialect(margin=-1.0), "margin is 0 to 60"),
+    (ValueError, lambda: When(), "a condition needs"),
+    (ValueError, lambda: When(status=(400,), values=("a",)), "values are those of"),
+    (ValueError, lambda: Rule(99, Action.FAIL, Reason.OK, ""), "100 to 599"),
+    (ValueError, lambda: Rule(400, Action.DEFER, Reason.OK, ""), "process, retry or fail"),
+]
+
+
+@pytest.mark.parametrize(("error", "make", "words"), MISTAKES)
+def test_a_mistake_is_refused_at_construction_in_one_line(error: type[Exception], make, words: str) -> None:
+    with pytest.raises(error, match=words) as raised:
+        make()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_policy_of_a_name_alone_is_a_careful_one() -> None:
+    policy = Policy("mine")
+    assert decide(Reply(429, {"Retry-After": "3"}), policy, draw=0.0).wait == 3.0
+    assert policy.backoff == Backoff(0.5, 30.0, "full")
+
+
+def test_an_explanation_is_lines_for_a_person() -> None:
+    headers = {"Retry-After": "soon", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1700000009"}
+    headers |= {"Date": "Tue, 14 Nov 2023 22:13:20 GMT"}
+    explanation = explain(Reply(429, headers), CLEVER, now=1700000100.0, draw=0.5)
+    text = str(explanation)
+    assert "retry: rate_limited, wait 10.000 s" in text
+    assert "retry-after: 'soon' dropped: not whole_seconds or http_date" in text
+    assert "x-ratelimit-reset: '1700000009' read as 9, seconds ahead (unix_seconds)" in text
+    assert "clock is +100 s off" in text
+    assert "spread 1.000 s" in text
+    assert [note.name for note in explanation.dropped] == ["retry-after"]
+
+
+def test_importing_the_policy_is_light() -> None:
+    """Neither dataclasses nor typing nor re: they would cost more than the package."""
+    program = "import sys; import bide.policy; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    bare = subprocess.run(
+        [sys.executable, "-I", "-c", "import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    added = set(loaded.stdout.split()) - set(bare.stdout.split())
+    assert not added & {"dataclasses", "typing", "re", "json", "inspect", "datetime", "tomllib", "difflib"}
