@@ -17,6 +17,23 @@ from __future__ import annotations
 # Written so and not imported: ``typing`` costs more to load than the whole decision engine.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from bide import (
+        aiohttp as aiohttp,
+        asgi as asgi,
+        errors as errors,
+        httpx as httpx,
+        limiter as limiter,
+        otel as otel,
+        policies as policies,
+        policy as policy,
+        requests as requests,
+        stamina as stamina,
+        tenacity as tenacity,
+        testing as testing,
+        urllib as urllib,
+        urllib3 as urllib3,
+        wsgi as wsgi,
+    )
     from bide._flow import Sleep
     from bide.errors import BideError, Deferred, PolicyError, Refused, StoreError
     from bide.limiter import IMPLEMENTATION, Limit, Limiter, Outcome, Stats
@@ -67,10 +84,12 @@ _HOME = {
 _MODULES = frozenset(
     {
         "aiohttp",
+        "asgi",
         "errors",
         "httpx",
         "limiter",
         "otel",
+        "policies",
         "policy",
         "requests",
         "stamina",
@@ -78,6 +97,7 @@ _MODULES = frozenset(
         "testing",
         "urllib",
         "urllib3",
+        "wsgi",
     }
 )
 """Public modules, loaded when they are first named: ``bide.httpx`` needs no second import."""
