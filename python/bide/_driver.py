@@ -18,11 +18,11 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypedDict
 
 from bide._buckets import Buckets
-from bide._flow import Cause, Discard, Exchange, Final, Flow, Send, Sleep, Verdict, drive, drive_async
+from bide._flow import Cause, Discard, Exchange, Failed, Flow, Send, Sleep, Verdict, drive, drive_async
 from bide._foreign import deferred, status_of
 from bide._ledger import Ledger
 from bide.errors import Deferred
-from bide.policy import HTTP, Action, Decision, Policy, Quota, Reason, decide, failure_of
+from bide.policy import HTTP, Action, Decision, Policy, Quota, Reason, Reply, decide, failure_of
 
 if TYPE_CHECKING:
     from bide.limiter import Limiter, Outcome
@@ -32,7 +32,7 @@ __all__ = [
     "Discard",
     "Driver",
     "Exchange",
-    "Final",
+    "Failed",
     "Flow",
     "Options",
     "Send",
@@ -247,13 +247,16 @@ class Driver:
                 self._ledger.begin(counter)
                 try:
                     answer = yield Send(attempt)
-                    if isinstance(answer, Final):
-                        raise answer.error
-                    foreign = isinstance(answer, BaseException) and failure_of(answer) is None
-                    if isinstance(answer, BaseException) and (foreign or isinstance(answer, Deferred)):
+                    reply = answer
+                    if isinstance(answer, Failed):
+                        answer, failure = answer
+                        reply = None if failure is None else Reply(failure=failure)
+                    elif isinstance(answer, BaseException):
+                        reply = answer if failure_of(answer) and not isinstance(answer, Deferred) else None
+                    if reply is None and isinstance(answer, BaseException):
                         raise answer
                     decision = decide(
-                        answer,
+                        reply,
                         lane.policy,
                         attempt=attempt,
                         method=exchange.method,
@@ -271,7 +274,7 @@ class Driver:
                     )
                 self._report(exchange, decision, answer)
             except Exception:  # A hook's, a store's or the caller's own: passed on when nothing is left open.
-                if answer is not None and not isinstance(answer, BaseException | Final):
+                if answer is not None and not isinstance(answer, BaseException):
                     yield Discard(answer)
                 raise
             given_up = decision.action is Action.DEFER and self.raises_deferred

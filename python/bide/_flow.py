@@ -17,13 +17,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from bide.policy import Decision
+    from bide.policy import Decision, Failure
 
 __all__ = [
     "Cause",
     "Discard",
     "Exchange",
-    "Final",
+    "Failed",
     "Flow",
     "Send",
     "Sleep",
@@ -69,10 +69,12 @@ class Discard(NamedTuple):
     response: object
 
 
-class Final(NamedTuple):
-    """What an adapter answers when an exception is the caller's own: it is raised as it came."""
+class Failed(NamedTuple):
+    """What an adapter answers instead of an exception whose class does not say what happened."""
 
-    error: BaseException
+    error: Exception
+    failure: Failure | None
+    """None: it is the caller's own, and raised as it came."""
 
 
 class Verdict(NamedTuple):

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import aiohttp
 from aiohttp import payload
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bide._driver import Driver, Exchange, Options
-from bide._flow import Final
+from bide._flow import Failed
 from bide._foreign import LARGEST_DRAIN_BYTES, is_seekable
+from bide.policy import Failure
 
 if TYPE_CHECKING:
     from bide.policy import Policy
@@ -78,7 +80,12 @@ def middleware(
                 return await handler(request)
             except TimeoutError as error:
                 if _is_total(request):
-                    return Final(error)
+                    return Failed(error, None)
+                raise
+            except aiohttp.ClientResponseError as error:
+                # What came was not HTTP: its status is made up.
+                if isinstance(error.__cause__, HttpProcessingError):
+                    return Failed(error, Failure.PROTOCOL)
                 raise
 
         async def wait(seconds: float) -> None:

@@ -220,14 +220,15 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
 def _discard(response: Any) -> None:
     try:
-        if _is_small(response):
-            response.read()
-        else:
+        size = _size(response)
+        if size is None:
             drained = 0
             for chunk in response.iter_raw():
                 drained += len(chunk)
                 if drained > LARGEST_DRAIN_BYTES:
                     break
+        elif size <= LARGEST_DRAIN_BYTES:
+            response.read()
     except _library(response).HTTPError:
         pass  # A body that breaks off is of no more interest than one that does not.
     finally:
@@ -236,21 +237,22 @@ def _discard(response: Any) -> None:
 
 async def _discard_async(response: Any) -> None:
     try:
-        if _is_small(response):
-            await response.aread()
-        else:
+        size = _size(response)
+        if size is None:
             drained = 0
             async for chunk in response.aiter_raw():
                 drained += len(chunk)
                 if drained > LARGEST_DRAIN_BYTES:
                     break
+        elif size <= LARGEST_DRAIN_BYTES:
+            await response.aread()
     except _library(response).HTTPError:
         pass  # A body that breaks off is of no more interest than one that does not.
     finally:
         await response.aclose()
 
 
-def _is_small(response: httpx.Response) -> bool:
-    """A small body is kept: the response may be the one that a ``Deferred`` carries."""
+def _size(response: Any) -> int | None:
+    """What the body says its size is. A small one is kept: a ``Deferred`` may carry the response."""
     length = response.headers.get("content-length", "")
-    return len(length) <= 5 and length.isdecimal() and int(length) <= LARGEST_DRAIN_BYTES
+    return int(length[:16]) if length.isascii() and length.isdigit() else None
