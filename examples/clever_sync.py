@@ -208,9 +208,10 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
         def error(self, message: str) -> NoReturn:
             self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
-    parser = Parser(description="Pull all students of the districts in CLEVER_TOKENS into SQLite.")
+    parser = Parser(description='Pull all students of the districts in CLEVER_TOKENS="DISTRICT=TOKEN ..."')
     for name, kind, default, help_text in OPTIONS:
-        parser.add_argument(name, type=kind, default=default, help=f"{help_text} (default: {default})")
+        shown = help_text if default is None else f"{help_text} (default: {default})"
+        parser.add_argument(name, type=kind, default=default, metavar=kind.__name__.upper(), help=shown)
     options = parser.parse_args(arguments)
     try:
         options.tokens = read_tokens(os.environ.get("CLEVER_TOKENS", ""))
@@ -232,7 +233,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = asyncio.run(sync_all(options.tokens, Store(options.database), options))
     except sqlite3.Error as error:
-        print(f"clever_sync: {options.database}: {error}; name another file with --database", file=sys.stderr)
+        print(
+            f"clever_sync.py: {options.database}: {error}; name another file with --database", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted; what was fetched is stored: run it again to go on", file=sys.stderr)

@@ -31,7 +31,8 @@ def small_demo_process(folder: Path) -> subprocess.Popen[str]:
     program = (
         "import sys, bide.cli.demo as demo\n"
         f"vars(demo).update({SMALL!r})\n"
-        "sys.exit(demo.demo())"
+        "from bide.cli import main\n"
+        "sys.exit(main(['demo']))"
     )  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-c", program],
@@ -128,3 +129,35 @@ def test_another_programs_database_is_left_alone(
     assert small_demo() == 2
     assert "demo.sqlite was not written by this demo" in capfd.readouterr().err
     assert (tmp_path / "demo.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "said"),
+    [
+        ("typer", "serve", "bide: the command line needs an extra: pip install 'bide[cli]'"),
+        ("httpx", "demo", "bide demo: the demo needs extras: pip install 'bide[cli,httpx]'"),
+    ],
+)
+def test_a_missing_extra_is_one_line_that_says_what_to_install(
+    tmp_path: Path, missing: str, command: str, said: str
+) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; "
+        f"from bide.cli import main; sys.exit(main([{command!r}]))"
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{said}\n")
+
+
+def test_a_reader_that_goes_away_ends_the_demo_without_a_stack_trace(tmp_path: Path) -> None:
+    process = small_demo_process(tmp_path)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 1
+    assert "Traceback" not in errors
