@@ -101,7 +101,9 @@ def states(quota: bide.Quota, window: dict[str, Any], now: float) -> bool:
     return all(expected is None or expected == stated for expected, stated in pairs)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case["id"]) for case in CASES if case["id"] not in KNOWN])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case["id"]) for case in CASES if case["id"] not in KNOWN]
+)
 def test_a_response_is_read_as_its_vendor_means_it(case: dict[str, Any]) -> None:
     assert differences(case) == [], case["rule"]
 
