@@ -17,23 +17,21 @@ from __future__ import annotations
 # Written so and not imported: ``typing`` costs more to load than the whole decision engine.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bide import (
-        aiohttp as aiohttp,
-        asgi as asgi,
-        errors as errors,
-        httpx as httpx,
-        limiter as limiter,
-        otel as otel,
-        policies as policies,
-        policy as policy,
-        requests as requests,
-        stamina as stamina,
-        tenacity as tenacity,
-        testing as testing,
-        urllib as urllib,
-        urllib3 as urllib3,
-        wsgi as wsgi,
-    )
+    from bide import aiohttp as aiohttp
+    from bide import asgi as asgi
+    from bide import errors as errors
+    from bide import httpx as httpx
+    from bide import limiter as limiter
+    from bide import otel as otel
+    from bide import policies as policies
+    from bide import policy as policy
+    from bide import requests as requests
+    from bide import stamina as stamina
+    from bide import tenacity as tenacity
+    from bide import testing as testing
+    from bide import urllib as urllib
+    from bide import urllib3 as urllib3
+    from bide import wsgi as wsgi
     from bide._flow import Sleep
     from bide.errors import BideError, Deferred, PolicyError, Refused, StoreError
     from bide.limiter import IMPLEMENTATION, Limit, Limiter, Outcome, Stats

@@ -11,14 +11,19 @@ import bide
 SOURCE = Path(bide.__file__).read_text(encoding="utf-8")
 
 
-def names_under_type_checking() -> set[str]:
+def under_type_checking(modules: bool) -> set[str]:
+    """What type checkers see: the modules (``from bide import x as x``), or the names that are in them."""
     block = next(node for node in ast.parse(SOURCE).body if isinstance(node, ast.If))
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname or alias.name for node in imports for alias in node.names}
+    return {alias.name for node in imports if (node.module == "bide") is modules for alias in node.names}
 
 
 def test_the_table_the_types_and_all_name_the_same_things() -> None:
-    assert set(bide._HOME) == set(bide.__all__) == names_under_type_checking()
+    assert set(bide._HOME) == set(bide.__all__) == under_type_checking(modules=False)
+
+
+def test_type_checkers_know_every_public_module() -> None:
+    assert under_type_checking(modules=True) == bide._MODULES
 
 
 def test_all_is_without_doubles() -> None:
