@@ -1,7 +1,8 @@
 """Responses of real APIs, with the right reading: ``cases/*.jsonl``, one a line, each with its source.
 
-A case is decided as a GET at the first attempt, with the client's clock and no jitter, and no bound on waiting.
-A wait may be up to 1.5 s longer than stated (a vendor's margin) and 0.01 s shorter; what is null is not compared.
+A case is decided as a GET at the first attempt, with the client's clock and no jitter, and no bound on
+waiting. A wait may be up to 1.5 s longer than stated (a vendor's margin) and 0.01 s shorter; what is null is
+not compared.
 ``KNOWN`` lists the cases that we read otherwise, each with the argument why.
 """
 
@@ -78,15 +79,19 @@ def differences(case: dict[str, Any]) -> list[str]:
     if wait is None and expected["kind"] == "retry" and decision.source not in ("backoff", "default"):
         found.append(f"source: {decision.source} for backoff or default")
     quota = decision.quota or bide.Quota()
-    for name in ("limit", "remaining"):
-        if expected[name] is not None and getattr(quota, name) != expected[name]:
-            found.append(f"{name}: {getattr(quota, name)} for {expected[name]}")
+    found += [
+        f"{name}: {getattr(quota, name)} for {expected[name]}"
+        for name in ("limit", "remaining")
+        if expected[name] is not None and getattr(quota, name) != expected[name]
+    ]
     reset = expected["reset_epoch"]
     if reset is not None and (quota.reset_at is None or abs(quota.reset_at - reset) > 1.5):
         found.append(f"reset_at: {quota.reset_at} for {reset}")
-    for window in expected.get("windows", ()):
-        if not any(states(quota, window, case["now"]) for quota in decision.quotas):
-            found.append(f"window {window} is not among {decision.quotas}")
+    found += [
+        f"window {window} is not among {decision.quotas}"
+        for window in expected.get("windows", ())
+        if not any(states(quota, window, case["now"]) for quota in decision.quotas)
+    ]
     return found
 
 

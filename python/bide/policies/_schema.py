@@ -1,137 +1,138 @@
-"""Checks what a policy file says against ``schema.json``.
+"""Checks a policy's TOML against ``policy.schema.json``, the same schema that editors complete by.
 
-Rules of this file: as much of JSON Schema (draft 2020-12) as that schema uses, and no more: ``$ref``, ``type``,
-``const``, ``enum``, ``properties``, ``patternProperties``, ``additionalProperties: false``, ``required``,
-``items``, ``minItems``, ``minLength``, ``minimum``, ``maximum``, ``pattern``, ``anyOf``. A mistake is one line:
-the file, the key, what is wrong, what to write instead.
+Rules of this file: only the words of JSON Schema (draft 2020-12) that the schema uses are known here: type,
+properties, patternProperties, additionalProperties, required, items, enum, anyOf, pattern, minimum,
+exclusiveMinimum, maximum, $ref into $defs. The first mistake is told, with its key and what would be right.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bide.errors import PolicyError
+__all__ = ["Mismatch", "check"]
 
-__all__ = ["check", "schema"]
-
-Schema = dict[str, Any]
-
-KINDS: dict[str, tuple[type, ...]] = {
+TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
-    "integer": (int,),
     "number": (int, float),
+    "integer": (int,),
     "boolean": (bool,),
     "array": (list,),
     "object": (dict,),
 }
 WORDS = {
-    "string": "a text",
-    "integer": "a whole number",
+    "string": "a string",
     "number": "a number",
+    "integer": "a whole number",
     "boolean": "true or false",
-    "array": "a list",
+    "array": "an array",
     "object": "a table",
 }
 
 
+class Mismatch(ValueError):
+    """What does not fit, and where."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}: {what}" if where else what)
+
+
 @cache
-def schema() -> Schema:
-    """The schema of a policy file."""
-    loaded: Schema = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
+def schema() -> dict[str, Any]:
+    """The schema, as it ships."""
+    path = Path(__file__).with_name("policy.schema.json")
+    loaded: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return loaded
 
 
-def check(said: object, where: str) -> None:
-    """Passes what the schema allows.
-
-    Raises:
-        PolicyError: it does not; the message begins with ``where`` and names the key.
-    """
-    fault = _fault(said, schema(), "")
-    if fault is not None:
-        key, what = fault
-        raise PolicyError(f"{where}: {key.lstrip('.') or 'the file'}: {what}")
+def check(value: object) -> None:
+    """Raises Mismatch for the first thing that does not fit the schema."""
+    _check(value, schema(), "")
 
 
-def _fault(value: Any, rule: Schema, key: str) -> tuple[str, str] | None:
-    """The first key that breaks the rule, and how."""
+def _check(value: Any, rule: dict[str, Any], where: str) -> None:
     if "$ref" in rule:
-        return _fault(value, schema()["$defs"][rule["$ref"].rpartition("/")[2]], key)
+        _check(value, schema()["$defs"][rule["$ref"].rpartition("/")[2]], where)
+        return
     if "anyOf" in rule:
-        return _fault_of_any(value, rule["anyOf"], key)
-    kind = rule.get("type")
-    if kind is not None and (
-        not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean")
-    ):
-        return key, f"is {WORDS[kind]}, got {value!r}"
-    if "enum" in rule and value not in rule["enum"]:
-        return key, f"{value!r} is none of {_listed(rule['enum'], value)}"
-    if "pattern" in rule and not re.search(rule["pattern"], value):
-        return key, f"{value!r}: {rule.get('description', 'must match ' + rule['pattern'])}"
-    if not rule.get("minimum", value) <= value <= rule.get("maximum", value) if _is_number(value) else False:
-        return key, f"is {rule.get('minimum', '...')} to {rule.get('maximum', '...')}, got {value!r}"
-    if isinstance(value, str) and len(value) < rule.get("minLength", 0):
-        return key, "is empty"
-    if isinstance(value, list):
-        if len(value) < rule.get("minItems", 0):
-            return key, "is an empty list"
-        for index, item in enumerate(value):
-            fault = _fault(item, rule.get("items", {}), f"{key}[{index}]")
-            if fault is not None:
-                return fault
-    return _fault_of_table(value, rule, key) if isinstance(value, dict) else None
+        _check_any(value, rule["anyOf"], where)
+        return
+    if "enum" in rule:
+        if value not in rule["enum"]:
+            raise Mismatch(where, f"{value!r} is not known; {_listed(str(value), rule['enum'])}")
+        return
+    _check_type(value, rule, where)
+    if isinstance(value, dict):
+        _check_table(value, rule, where)
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            _check(member, rule["items"], f"{where}[{index}]")
+    elif isinstance(value, str):
+        if "pattern" in rule and not re.search(rule["pattern"], value):
+            raise Mismatch(where, f"header names are written in lower case: {value.lower()!r}, not {value!r}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        _check_range(value, rule, where)
 
 
-def _fault_of_table(value: dict[str, Any], rule: Schema, key: str) -> tuple[str, str] | None:
-    known = rule.get("properties", {})
-    patterns = rule.get("patternProperties", {})
-    for name in rule.get("required", ()):
-        if name not in value:
-            return key, f"needs the key {name!r}"
-    for name, part in value.items():
-        wanted = known.get(name) or next((r for p, r in patterns.items() if re.search(p, name)), None)
-        if wanted is None:
-            return f"{key}.{name}", f"is no key here; {_listed(known or patterns, name)}"
-        fault = _fault(part, wanted, f"{key}.{name}")
-        if fault is not None:
-            return fault
-    return None
+def _check_type(value: Any, rule: dict[str, Any], where: str) -> None:
+    expected = rule["type"]
+    if not isinstance(value, TYPES[expected]) or (isinstance(value, bool) and expected != "boolean"):
+        raise Mismatch(where, f"must be {WORDS[expected]}, not {_shown(value)}")
 
 
-def _fault_of_any(value: Any, rules: list[Schema], key: str) -> tuple[str, str] | None:
-    """None when one of the rules holds, else the fault by the rule that is meant: the one of this type."""
-    faults = [(_resolved(rule), _fault(value, rule, key)) for rule in rules]
-    if any(fault is None for _, fault in faults):
-        return None
-    of_this_type = [
-        (rule, fault)
-        for rule, fault in faults
-        if isinstance(value, KINDS[rule["type"]]) and not isinstance(value, bool)
-    ]
-    for rule, fault in of_this_type:
-        # Of two tables the one whose required key is there is meant.
-        if not isinstance(value, dict) or all(name in value for name in rule.get("required", ())):
-            return fault
-    if of_this_type:
-        return of_this_type[0][1]
-    return key, f"is {' or '.join(WORDS[rule['type']] for rule, _ in faults)}, got {value!r}"
+def _check_range(value: float, rule: dict[str, Any], where: str) -> None:
+    # Written so that nan, which TOML has, fits no range.
+    if "minimum" in rule and not value >= rule["minimum"]:
+        raise Mismatch(where, f"must be {rule['minimum']} or more, not {value!r}")
+    if "exclusiveMinimum" in rule and not value > rule["exclusiveMinimum"]:
+        raise Mismatch(where, f"must be above {rule['exclusiveMinimum']}, not {value!r}")
+    if "maximum" in rule and not value <= rule["maximum"]:
+        raise Mismatch(where, f"must be {rule['maximum']} or less, not {value!r}")
 
 
-def _resolved(rule: Schema) -> Schema:
-    resolved: Schema = schema()["$defs"][rule["$ref"].rpartition("/")[2]] if "$ref" in rule else rule
-    return resolved
+def _check_table(value: dict[str, Any], rule: dict[str, Any], where: str) -> None:
+    properties, patterns = rule.get("properties", {}), rule.get("patternProperties", {})
+    for key, member in value.items():
+        inner = f"{where}.{key}" if where else key
+        if key in properties:
+            _check(member, properties[key], inner)
+            continue
+        matching = [part for pattern, part in patterns.items() if re.search(pattern, key)]
+        if not matching:
+            names = [*properties] or ["a status such as 429"]
+            raise Mismatch(inner, f"there is no such key; {_listed(key, names)}")
+        _check(member, matching[0], inner)
+    for key in rule.get("required", ()):
+        if key not in value:
+            raise Mismatch(where, f"needs {key!r}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _check_any(value: object, rules: list[dict[str, Any]], where: str) -> None:
+    """Tells the mistake of the alternative of the value's own type: the others would be misleading."""
+    mistakes: list[tuple[bool, Mismatch]] = []
+    for rule in rules:
+        resolved = rule
+        while "$ref" in resolved:
+            resolved = schema()["$defs"][resolved["$ref"].rpartition("/")[2]]
+        try:
+            _check(value, rule, where)
+        except Mismatch as mismatch:
+            kind = resolved.get("type", "string" if "enum" in resolved else "")
+            mistakes.append((not kind or isinstance(value, TYPES[kind]), mismatch))
+        else:
+            return
+    raise next((mismatch for fits, mismatch in mistakes if fits), mistakes[-1][1])
 
 
-def _listed(names: Any, given: object) -> str:
-    texts = [str(name) for name in names]
-    close = get_close_matches(str(given), texts, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else ", ".join(texts)
+def _listed(given: str, names: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(given, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+
+
+def _shown(value: object) -> str:
+    return {dict: "a table", list: "an array"}.get(type(value), repr(value))
