@@ -43,6 +43,7 @@ OPTIONS = (
     ("--first-wait", float, 1.0, "seconds before the first retry after an error; doubles each time"),
     ("--report", str, None, "a file for the seconds waited and when to resume, as JSON"),
 )
+UNREADABLE = (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, RecursionError)
 EXIT_DEFERRED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
@@ -120,17 +121,16 @@ def read_page(response: httpx.Response) -> tuple[dict[str, str], str | None]:
 async def sync(district: str, token: str, store: Store, bars: Bars, options: argparse.Namespace) -> int:
     """Pulls one district from its cursor to its end; returns an exit code."""
     starting_after, complete = store.cursor(district)
-    count = store.count(district)
-    bars.add_task(district, completed=count, total=options.expect, why="", until=0.0)
+    bars.add_task(district, completed=store.count(district), total=options.expect, why="", until=0.0)
     task = bars.tasks[-1]
     waited: dict[str, float] = options.told["waited_seconds"].setdefault(district, {})
 
     def on_wait(sleep: bide.Sleep) -> None:
-        cause = sleep.decision.reason.replace("_", " ") if sleep.decision else "window used up"
+        cause, end = "window used up", "reset"
+        if sleep.decision:
+            cause, end = sleep.decision.reason.replace("_", " "), "retry"
         waited[cause] = waited.get(cause, 0.0) + sleep.seconds
-        bars.show_wait(
-            task, f"{cause}, {{:.1f}} s until {'retry' if sleep.decision else 'reset'}", sleep.seconds
-        )
+        bars.show_wait(task, f"{cause}, {{:.1f}} s until {end}", sleep.seconds)
 
     def say(text: str) -> None:
         bars.console.print(f"{district}: {text}", markup=False)
@@ -142,11 +142,9 @@ async def sync(district: str, token: str, store: Store, bars: Bars, options: arg
         timeout=30,
     ) as client:
         while not complete:
-            parameters = {"limit": str(options.page_size), "starting_after": starting_after}
+            start = {"starting_after": starting_after} if starting_after else {}
             try:
-                response = await client.get(
-                    "/v3.0/students", params={name: value for name, value in parameters.items() if value}
-                )
+                response = await client.get("/v3.0/students", params={"limit": options.page_size, **start})
                 decision: bide.Decision = response.extensions["bide"]
                 if decision.action is not bide.Action.PROCESS:
                     say(f"{response.status_code}: {decision.advice}")
@@ -155,17 +153,11 @@ async def sync(district: str, token: str, store: Store, bars: Bars, options: arg
                 if following == starting_after:
                     raise ValueError("its next page is itself")
             except bide.Deferred as deferred:
-                resume_at = options.told["resume_at"] = deferred.decision.resume_at or time.time()
+                resume_at = deferred.decision.resume_at or time.time()
+                options.told["resume_at"] = max(resume_at, options.told.get("resume_at", 0.0))
                 say(f"stopped, resume not before {datetime.fromtimestamp(resume_at):%Y-%m-%d %H:%M:%S}")
                 return EXIT_DEFERRED
-            except (
-                httpx.HTTPError,
-                httpx.InvalidURL,
-                ValueError,
-                LookupError,
-                TypeError,
-                RecursionError,
-            ) as error:
+            except UNREADABLE as error:
                 say(f"the page after {starting_after!r} cannot be read: {type(error).__name__}: {error}")
                 return 1
             complete = following is None

@@ -26,11 +26,11 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], 
     return bide.cli.demo.demo
 
 
-def small_demo_process(folder: Path) -> subprocess.Popen[str]:
+def small_demo_process(folder: Path, students: int) -> subprocess.Popen[str]:
     """The same small demo as a process that can be interrupted."""
     program = (
         "import sys, bide.cli.demo as demo\n"
-        f"vars(demo).update({SMALL!r})\n"
+        f"vars(demo).update({SMALL | {'STUDENTS': students}!r})\n"
         "from bide.cli import main\n"
         "sys.exit(main(['demo']))"
     )  # fmt: skip
@@ -87,9 +87,14 @@ def test_a_claim_that_does_not_hold_is_marked_and_makes_the_exit_code_1(
 
 
 def test_an_interrupted_demo_leaves_a_database_from_which_the_next_one_goes_on(
-    small_demo: Callable[[], int], capfd: pytest.CaptureFixture[str], tmp_path: Path
+    small_demo: Callable[[], int],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    process = small_demo_process(tmp_path)
+    students = 120
+    monkeypatch.setattr(bide.cli.demo, "STUDENTS", students)
+    process = small_demo_process(tmp_path, students)
     assert process.stdout is not None
     while "window used up" not in process.stdout.readline():
         assert process.poll() is None
@@ -101,7 +106,7 @@ def test_an_interrupted_demo_leaves_a_database_from_which_the_next_one_goes_on(
     database = sqlite3.connect(tmp_path / "demo.sqlite")
     (stored,) = database.execute("SELECT count(*) FROM student").fetchone()
     database.close()
-    assert 0 < stored < 990
+    assert 0 < stored < 3 * students
     assert small_demo() == 0
     output, _ = capfd.readouterr()
     assert f"going on with demo.sqlite, which holds {stored:,} students" in output
@@ -152,7 +157,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(
 
 
 def test_a_reader_that_goes_away_ends_the_demo_without_a_stack_trace(tmp_path: Path) -> None:
-    process = small_demo_process(tmp_path)
+    process = small_demo_process(tmp_path, 100)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
