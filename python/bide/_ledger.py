@@ -51,9 +51,12 @@ class Ledger:
                 self._under_way.pop(mark, None)
 
     def corrected(self, limiter: Limiter, key: str | bytes, decision: Decision) -> Quota | None:
-        """The governing quota of a decision, as the limiter should learn it."""
+        """The governing quota of a decision, as the limiter should learn it.
+
+        The end of a stated wait alone is no window: it must not move the one that the limiter counts in.
+        """
         quota = decision.quota
-        if quota is None:
+        if quota is None or not decision.quotas:
             return None
         reset_after, remaining = quota.reset_after, quota.remaining
         if reset_after is not None and quota.window is not None:
