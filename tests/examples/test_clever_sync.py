@@ -145,6 +145,28 @@ def test_a_run_that_is_stopped_again_and_again_is_gone_on_with_until_nothing_is_
     assert pages_answered(server) == 48 + sum(repeated_pages(server))
 
 
+@pytest.mark.parametrize(
+    "statement", ["INSERT OR REPLACE INTO student", "INSERT OR REPLACE INTO cursor", "COMMIT"]
+)
+def test_a_kill_within_the_storing_of_a_page_leaves_neither_the_page_nor_its_cursor(
+    tmp_path: Path, statement: str
+) -> None:
+    program = f"""if True:
+        import os, signal
+        from bide.cli.clever_sync import Store
+
+        store = Store({str(tmp_path / "db")!r})
+        store.add("north", {{"1": "a", "2": "b"}}, "2", False)
+        store._database.set_trace_callback(
+            lambda text: os.kill(os.getpid(), signal.SIGKILL) if text.startswith({statement!r}) else None
+        )
+        store.add("north", {{"3": "c", "4": "d"}}, "4", False)
+        """
+    assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == -signal.SIGKILL
+    assert students_of(tmp_path / "db") == [("north", "1"), ("north", "2")]
+    assert cursors_of(tmp_path / "db") == {"north": "2"}
+
+
 def test_an_outage_ends_the_run_with_75_after_five_retries_and_the_next_run_completes_it(
     stand_in: Callable[..., Any], tmp_path: Path
 ) -> None:

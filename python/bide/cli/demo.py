@@ -353,5 +353,5 @@ def demo() -> int:
         print(f"bide demo: {why}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nbide demo: interrupted; what was fetched is stored: run it again to go on", file=sys.stderr)
+        print("bide demo: interrupted; run it again to go on from where it was", file=sys.stderr)
         return 130
