@@ -234,17 +234,19 @@ def _wait(described: Mapping[str, Any]) -> Field | Refill:
     return _field(described)
 
 
+def _tuples(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
+
+
 def _when(described: Mapping[str, Any]) -> When:
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
+    given = _tuples(described)
     if "reason" in given:
         given["reason"] = Reason(given["reason"])
     return When(**given)
 
 
 def _override(described: Mapping[str, Any]) -> Override:
-    return Override(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
-    )
+    return Override(**_tuples(described))
 
 
 DIALECT_PARTS: dict[str, Any] = {

@@ -135,4 +135,4 @@ def _listed(given: str, names: list[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    return {dict: "a table", list: "an array"}.get(type(value), repr(value))
+    return "a table" if isinstance(value, dict) else "an array" if isinstance(value, list) else repr(value)
