@@ -416,8 +416,6 @@ class Driver:
 
 def policy_of(host: str) -> Policy:
     """The policy for a host, ``bide.HTTP`` where none is known."""
-    try:
-        from bide import policies
-    except ImportError:
-        return HTTP
-    return policies.for_host(host) or HTTP
+    from bide.policies import for_host
+
+    return for_host(host)

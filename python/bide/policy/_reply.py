@@ -1,29 +1,23 @@
-"""What came back: ``Reply``, every client's own response, and the exceptions that stand for one.
+"""What came back: ``Reply``, and every client's own response.
 
-Rules of this file: no client is imported. A response is known by its attributes, its headers by how they can
-be listed, an exception by the module and name of its class. Field lines of one name are joined with ", " in
-their order (RFC 9110 section 5.3), whichever way a client keeps them, so that every client's reply reads
-alike.
+Rules of this file: no client is imported. A response is known by its attributes.
 """
 
 from __future__ import annotations
 
-from bide.policy._fields import MAX_FIELD, SPACE
+from bide.policy._failure import failure_of
+from bide.policy._fields import SPACE
 from bide.policy._types import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from bide.policy._explain import Recorder
-    from bide.policy._policy import Program
-
-    Listing = Callable[[Any], Iterable[tuple[object, object]]]
     Text = str | bytes
     Headers = Mapping[str, Text | list[Text]] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
 
-__all__ = ["Reply", "failure_of"]
+__all__ = ["Reply"]
 
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
@@ -130,120 +124,6 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-# Headers of other libraries --------------------------------------------------------------------------------
-
-
-def collect(headers: Any, program: Program, recorder: Recorder | None) -> dict[str, str]:
-    """The fields that a policy wants, by lower-case name, in one pass over a response's own headers."""
-    listing = _LISTINGS.get(type(headers))
-    if listing is None:
-        listing = _listing_of(headers)
-        if len(_LISTINGS) < MAX_LISTINGS:
-            _LISTINGS[type(headers)] = listing
-    found: dict[str, str] = {}
-    if recorder is None and not program.patterns:
-        if listing is _httpx_pairs:
-            wanted_bytes = program.wanted_bytes
-            for _, lower, raw in headers._list:
-                if lower in wanted_bytes:
-                    _add(found, wanted_bytes[lower], raw, None)
-            return found
-        if listing is _urllib3_pairs:
-            container = headers._container
-            if program.wanted.keys().isdisjoint(container):
-                return found
-    wanted = program.wanted
-    for name, value in listing(headers):
-        if isinstance(name, str):
-            lower_name = name.lower()
-        elif isinstance(name, bytes):
-            lower_name = name.decode("latin-1").lower()
-        else:
-            continue
-        if lower_name in wanted or (program.patterns and _matches(lower_name, program)):
-            _add(found, lower_name, value, recorder)
-    return found
-
-
-MAX_LISTINGS = 64
-"""Classes of headers that are remembered."""
-
-MAX_MATCHES = 64
-"""Characters of a name that a pattern is tried on, and the number of fields that patterns may add."""
-
-
-def _matches(name: str, program: Program) -> bool:
-    return len(name) <= MAX_MATCHES and any(
-        name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix)
-        for prefix, suffix in program.patterns
-    )
-
-
-def _add(found: dict[str, str], name: str, value: object, recorder: Recorder | None) -> None:
-    if isinstance(value, bytes):
-        value = value.decode("latin-1")
-    elif not isinstance(value, str):
-        if recorder is not None:
-            recorder.dropped(name, type(value).__name__, "not text")
-        return
-    value = value.strip(SPACE)
-    if len(value) > MAX_FIELD:
-        if recorder is not None:
-            recorder.dropped(name, value, f"longer than {MAX_FIELD} characters")
-        return
-    if name not in found:
-        if len(found) < 256:
-            found[name] = value
-    elif len(found[name]) + len(value) < MAX_FIELD:
-        found[name] += ", " + value
-
-
-def _listing_of(headers: object) -> Listing:
-    """How the pairs of such headers can be listed: every field line once, in order."""
-    kind = type(headers)
-    if kind.__name__ == "Headers" and isinstance(getattr(headers, "_list", None), list):
-        return _httpx_pairs
-    if kind.__name__ == "HTTPHeaderDict" and isinstance(getattr(headers, "_container", None), dict):
-        return _urllib3_pairs
-    for method in ("raw_items", "lower_items", "multi_items", "items"):
-        if callable(getattr(headers, method, None)):
-            return _listed_by(method)
-    if isinstance(headers, (list, tuple)):
-        return _list_pairs
-    if headers is None:
-        return _no_pairs
-    raise TypeError(f"the response's headers are a mapping or a list of pairs, got {type(headers).__name__}")
-
-
-def _listed_by(method: str) -> Listing:
-    def pairs(headers: Any) -> Iterable[tuple[object, object]]:
-        listed: Iterable[tuple[object, object]] = getattr(headers, method)()
-        return listed
-
-    return pairs
-
-
-def _httpx_pairs(headers: Any) -> Iterable[tuple[object, object]]:
-    """httpx keeps (name, name in lower case, value), all bytes."""
-    return [(name, value) for name, _, value in headers._list]
-
-
-def _urllib3_pairs(headers: Any) -> Iterable[tuple[object, object]]:
-    """urllib3 keeps, by name in lower case, a list of the name and its values."""
-    return [(name, value) for name, values in headers._container.items() for value in values[1:]]
-
-
-def _list_pairs(headers: Any) -> Iterable[tuple[object, object]]:
-    return [(pair[0], pair[1]) for pair in headers if isinstance(pair, (tuple, list)) and len(pair) == 2]
-
-
-def _no_pairs(headers: object) -> Iterable[tuple[object, object]]:
-    return ()
-
-
-_LISTINGS: dict[type, Listing] = {dict: _listed_by("items"), tuple: _list_pairs}
-
-
 # Responses of other libraries ------------------------------------------------------------------------------
 
 WHAT_TO_PASS = (
@@ -258,9 +138,14 @@ def unpack(reply: object) -> tuple[int | Failure, object]:
     Raises:
         TypeError: it is neither.
     """
+    status: object = getattr(reply, _STATUS.get(type(reply), "status_code"), None)
+    if status.__class__ is int:
+        return status, getattr(reply, "headers", None)  # type: ignore[return-value]  # its class is int
     for name in ("status_code", "status", "code"):
         status = getattr(reply, name, None)
         if isinstance(status, int) and not isinstance(status, bool):
+            if len(_STATUS) < MAX_CLASSES:
+                _STATUS[type(reply)] = name
             return int(status), getattr(reply, "headers", None)
     if isinstance(reply, BaseException):
         response = _attribute(reply, "response")
@@ -270,6 +155,13 @@ def unpack(reply: object) -> tuple[int | Failure, object]:
         if failure is not None:
             return failure, None
     raise TypeError(f"{WHAT_TO_PASS}; got {type(reply).__name__}")
+
+
+MAX_CLASSES = 64
+"""Classes of responses that are remembered."""
+
+_STATUS: dict[type, str] = {}
+"""Where responses of a class keep their status."""
 
 
 def method_of(reply: object) -> str | None:
@@ -295,125 +187,3 @@ def _attribute(owner: object, name: str) -> object:
         return getattr(owner, name, None)
     except RuntimeError:  # httpx: a response whose request was never set
         return None
-
-
-# Exceptions of other libraries -----------------------------------------------------------------------------
-
-CONNECT, TIMEOUT, PROTOCOL = Failure.CONNECT, Failure.TIMEOUT, Failure.PROTOCOL
-
-_HTTPX = {
-    "ConnectError": CONNECT, "ConnectTimeout": CONNECT, "PoolTimeout": CONNECT, "ProxyError": CONNECT,
-    "TimeoutException": TIMEOUT, "NetworkError": PROTOCOL, "RemoteProtocolError": PROTOCOL,
-}  # fmt: skip
-
-FAILURES = {
-    "httpx": _HTTPX,
-    "httpx2": _HTTPX,
-    "httpcore": _HTTPX,
-    "requests": {
-        "ConnectTimeout": CONNECT, "ProxyError": CONNECT, "SSLError": CONNECT, "Timeout": TIMEOUT,
-        "ConnectionError": PROTOCOL, "ChunkedEncodingError": PROTOCOL, "ContentDecodingError": PROTOCOL,
-    },
-    "urllib3": {
-        "NewConnectionError": CONNECT, "ConnectTimeoutError": CONNECT, "PoolError": CONNECT,
-        "ProxyError": CONNECT, "SSLError": CONNECT, "MaxRetryError": PROTOCOL, "TimeoutError": TIMEOUT,
-        "ProtocolError": PROTOCOL, "DecodeError": PROTOCOL,
-    },
-    "aiohttp": {
-        "ClientConnectorError": CONNECT, "ConnectionTimeoutError": CONNECT, "ServerTimeoutError": TIMEOUT,
-        "ServerConnectionError": PROTOCOL, "ClientOSError": PROTOCOL, "ClientPayloadError": PROTOCOL,
-    },
-    "http": {"HTTPException": PROTOCOL},
-    "urllib": {"URLError": PROTOCOL},
-    "socket": {"gaierror": CONNECT, "herror": CONNECT},
-    "asyncio": {"IncompleteReadError": PROTOCOL},
-    "ssl": {"SSLError": PROTOCOL},
-    "builtins": {"ConnectionRefusedError": CONNECT, "TimeoutError": TIMEOUT, "ConnectionError": PROTOCOL},
-}  # fmt: skip
-"""Package and class name -> what it says; a class is known by the first name of its MRO that stands here."""
-
-WRAPPERS = {
-    "requests": {"ConnectionError", "SSLError"},
-    "urllib3": {"MaxRetryError", "SSLError"},
-    "urllib": {"URLError"},
-}
-"""Exceptions that say less than the one that they carry, if that one says anything."""
-
-HOPELESS = {
-    "ssl": {"SSLCertVerificationError"},
-    "socket": {"gaierror"},
-    "http": {"InvalidURL", "ImproperConnectionState", "UnknownProtocol"},
-    "urllib3": {"ResponseError", "LocationValueError", "ClosedPoolError"},
-}
-"""Repeating cures none of these, whatever carries them."""
-
-TRY_AGAIN = frozenset({-3, 2, 11002})
-"""EAI_AGAIN on Linux, macOS and Windows: this host name may resolve the next time."""
-
-UNREACHABLE = frozenset({"ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "EADDRNOTAVAIL"})
-"""An OSError of these was raised before anything was sent."""
-
-
-def failure_of(exception: BaseException) -> Failure | None:
-    """What a client's exception says about the request, by the names of its classes.
-
-    Args:
-        exception: of httpx, requests, urllib3, aiohttp, or the standard library.
-
-    Returns:
-        CONNECT, TIMEOUT or PROTOCOL; None for an exception that is none of these, or that a repetition cannot
-        cure (an invalid URL, an unknown host name, a certificate that does not verify).
-
-    >>> failure_of(ConnectionRefusedError()), failure_of(ValueError())
-    (<Failure.CONNECT: 'connect'>, None)
-    """
-    failure, wrapper = _lookup(exception)
-    if failure is None:
-        return None
-    chain = _chain(exception)
-    if any(map(_is_hopeless, chain)):
-        return None
-    if wrapper:
-        for link in chain:
-            inner, wraps = _lookup(link)
-            if inner is not None and not wraps:
-                return inner
-    return failure
-
-
-def _chain(exception: BaseException) -> list[BaseException]:
-    """The exception and what it carries, outermost first."""
-    chain: list[BaseException] = []
-    link: BaseException | None = exception
-    while link is not None and link not in chain and len(chain) < 8:
-        chain.append(link)
-        carried = (getattr(link, "reason", None), *link.args[:2], link.__cause__, link.__context__)
-        link = next((inner for inner in carried if isinstance(inner, BaseException)), None)
-    return chain
-
-
-def _lookup(exception: BaseException) -> tuple[Failure | None, bool]:
-    """What the class says, and whether it only wraps another exception."""
-    for cls in type(exception).__mro__:
-        failure = FAILURES.get(_package(cls), {}).get(cls.__name__)
-        if failure is not None:
-            return failure, _is_named(cls, WRAPPERS)
-    if isinstance(exception, OSError) and exception.errno is not None:
-        from errno import errorcode
-
-        if errorcode.get(exception.errno) in UNREACHABLE:
-            return CONNECT, False
-    return None, False
-
-
-def _is_hopeless(link: BaseException) -> bool:
-    named = any(_is_named(cls, HOPELESS) for cls in type(link).__mro__)
-    return named and not (type(link).__name__ == "gaierror" and getattr(link, "errno", None) in TRY_AGAIN)
-
-
-def _is_named(cls: type, names: dict[str, set[str]]) -> bool:
-    return cls.__name__ in names.get(_package(cls), ())
-
-
-def _package(cls: type) -> str:
-    return cls.__module__.partition(".")[0]

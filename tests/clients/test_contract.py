@@ -1,0 +1,134 @@
+"""The contract: the same bytes from a server give the same decision through every client.
+
+``responses.jsonl`` holds responses as they come over the wire: of real APIs, and hostile ones. A real server
+replays each to every client's adapter; the decision must be the one about a ``Reply`` made of those bytes by
+hand, and ``bide.decide`` on the client's own response object must give it, too. Some bytes are no HTTP:
+some clients refuse them, some make something of them; there, and only there, clients may differ.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import bide
+from bide import _driver
+from bide.testing import FakeClock, ScriptedServer, answer_bytes
+
+
+class Recorded(NamedTuple):
+    """One response: when it came, and its bytes."""
+
+    id: str
+    now: float
+    status: int
+    lines: list[str]
+    body: str | None
+
+    def to_bytes(self) -> bytes:
+        body = (self.body or "").encode()
+        head = [f"HTTP/1.1 {self.status} Recorded", *self.lines, f"Content-Length: {len(body)}"]
+        return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+
+    def fields(self) -> list[tuple[str, str]]:
+        pairs = [line.partition(":") for line in self.lines]
+        return [(name, value) for name, _, value in pairs]
+
+
+RECORDED = [
+    Recorded(**json.loads(line))
+    for line in Path(__file__).with_name("responses.jsonl").read_text("ascii").splitlines()
+]
+
+NOT_HTTP = {
+    f"hostile-{name}"
+    for name in (
+        "control-character", "delete-character", "nul", "fold", "fold-other", "bare-cr", "bare-lf",
+        "space-before-colon", "no-colon", "no-name", "status-999",
+    )
+}  # fmt: skip
+"""RFC 9112 sections 2.2, 5.1 and 5.2 forbid these; what a client makes of them is its own."""
+
+POLICIES = (bide.HTTP, bide.CLEVER)
+
+
+@pytest.fixture(scope="module")
+def tls() -> ssl.SSLContext:
+    """Made once: nothing here uses it, but each client would make one of its own."""
+    return ssl.create_default_context()
+
+
+class Seen(Exception):
+    """The decision has been made: redirects and repetitions are no matter of this test."""
+
+
+def end(_: bide.Decision) -> None:
+    raise Seen
+
+
+class Witness:
+    """Stands in for the driver's ``decide``: notes what it was asked about, and takes chance out."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, dict[str, Any], bide.Decision]] = []
+
+    def __call__(self, reply: object, policy: bide.Policy, **arguments: Any) -> bide.Decision:
+        decision = bide.decide(reply, policy, **arguments, draw=0.0)
+        self.seen.append((reply, arguments, decision))
+        return decision
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
+    witness = Witness()
+    monkeypatch.setattr(_driver, "decide", witness)
+    return witness
+
+
+def test_there_is_enough_on_record() -> None:
+    assert len(RECORDED) >= 200
+    assert len({recorded.id for recorded in RECORDED}) == len(RECORDED)
+    assert {recorded.id for recorded in RECORDED} >= NOT_HTTP
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+def test_the_same_bytes_give_the_same_decision(
+    client: Any, policy: bide.Policy, witness: Witness, tls: ssl.SSLContext
+) -> None:
+    differing = []
+    with ScriptedServer([recorded.to_bytes() for recorded in RECORDED]) as server:
+        for count, recorded in enumerate(RECORDED, start=1):
+            witness.seen.clear()
+            clock = FakeClock(unix=recorded.now)
+            with pytest.raises(Seen):
+                client(server.url, policy=policy, clock=clock, on_decision=end, tls=tls, timeout=0.5)
+            assert len(server.requests) == count, recorded.id
+            assert len(witness.seen) == 1, recorded.id
+            response, arguments, decision = witness.seen[0]
+            by_hand = bide.decide(response, policy, method="GET", now=arguments["now"], draw=0.0)
+            expected = bide.decide(
+                bide.Reply(recorded.status, recorded.fields()), policy, now=clock.time(), draw=0.0
+            )
+            if not (decision == by_hand and (decision == expected or recorded.id in NOT_HTTP)):
+                differing.append((recorded.id, decision, by_hand, expected))
+    assert differing == []
+
+
+@pytest.mark.parametrize("status", [200, 404, 429, 500, 501, 503])
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+def test_what_the_caller_holds_in_the_end_gives_the_decision_again(
+    client: Any, policy: bide.Policy, witness: Witness, tls: ssl.SSLContext, status: int
+) -> None:
+    """The method is the response's own request's, as every client keeps it."""
+    clock = FakeClock()
+    answer = answer_bytes(status, {"Retry-After": "7"} if status == 429 else {})
+    with ScriptedServer([answer]) as server:
+        options = {"policy": policy.replace(retries=0), "on_defer": "return", "clock": clock}
+        result = client(server.url, tls=tls, **options)
+    by_hand = bide.decide(result.response, options["policy"], now=clock.time(), draw=0.0)
+    assert by_hand == result.decision
+    assert len(witness.seen) == 1
