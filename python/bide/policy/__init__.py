@@ -12,8 +12,9 @@ from bide.policy._backoff import Backoff
 from bide.policy._dialect import Dialect, Field, Override, Refill, StructuredWindows, When, Window
 from bide.policy._engine import decide, explain
 from bide.policy._explain import Explanation, FieldNote
+from bide.policy._failure import failure_of
 from bide.policy._policy import CLEVER, HTTP, Policy
-from bide.policy._reply import Reply, failure_of
+from bide.policy._reply import Reply
 from bide.policy._status import Rule
 from bide.policy._types import Action, Decision, Failure, Quota, Reason
 

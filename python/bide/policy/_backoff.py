@@ -15,7 +15,7 @@ The strategies are those of the AWS Architecture Blog, "Exponential Backoff and 
 
 from __future__ import annotations
 
-from bide.policy._types import Record
+from bide.policy._types import Record, make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Backoff(Record):
             raise ValueError(f"Backoff needs 0 < base <= cap < 1e9 seconds, got {self.base!r}, {self.cap!r}")
         if self.jitter not in JITTERS:
             raise ValueError(f"Backoff.jitter is one of {', '.join(JITTERS)}; got {self.jitter!r}")
-        return self
+        return make(type(self), (float(self.base), float(self.cap), self.jitter))
 
     def wait(self, attempt: int, draw: float = 0.0, previous: float | None = None) -> float:
         """Seconds to wait after attempt number ``attempt`` failed.
@@ -81,23 +81,29 @@ class Backoff(Record):
             raise ValueError(f"attempt is 1 for the first try, got {attempt!r}")
         if not 0.0 <= draw < 1.0:
             raise ValueError(f"draw is a number in [0, 1), got {draw!r}")
-        jitter = self.jitter
-        if jitter == "decorrelated":
-            if previous is None:
-                previous = self._exponential(attempt - 1)
-            return min(self.cap, self.base + draw * max(0.0, 3.0 * previous - self.base))
-        wait = self._exponential(attempt)
-        if jitter == "spread":
-            return wait + draw * wait / 4.0
-        if jitter == "full":
-            return draw * wait
-        if jitter == "equal":
-            return wait / 2.0 + draw * wait / 2.0
-        return wait
+        return jittered(self.base, self.cap, self.jitter, attempt, draw, previous)
 
-    def _exponential(self, attempt: int) -> float:
-        base, cap = self.base, self.cap
-        # 2.0**200 is far above any ratio of two waits below 1e9 s that matters, and far below overflow.
-        if attempt > 200:
-            return float(cap)
-        return float(min(cap, base * 2.0 ** max(0, attempt - 1)))
+
+def jittered(
+    base: float, cap: float, jitter: str, attempt: int, draw: float, previous: float | None
+) -> float:
+    """The wait of a checked backoff."""
+    if jitter == "decorrelated":
+        if previous is None:
+            previous = _exponential(base, cap, attempt - 1)
+        return min(cap, base + draw * max(0.0, 3.0 * previous - base))
+    wait = _exponential(base, cap, attempt)
+    if jitter == "spread":
+        return wait + draw * wait / 4.0
+    if jitter == "full":
+        return draw * wait
+    if jitter == "equal":
+        return wait / 2.0 + draw * wait / 2.0
+    return wait
+
+
+def _exponential(base: float, cap: float, attempt: int) -> float:
+    # 2.0**200 is far above any ratio of two waits that matters, and far below overflow.
+    if attempt > 200:
+        return cap
+    return min(cap, base * 2.0 ** (attempt - 1 if attempt > 1 else 0))

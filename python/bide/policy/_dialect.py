@@ -93,6 +93,8 @@ class Window(Record):
         length: length of the window in seconds: a Field, or a constant.
         bucket: the server's name for the counter.
         align: the window ends at the next multiple of so many seconds, UTC; for an API that states no reset.
+        refill: units that come back each second, for a leaky bucket: a Field, or a constant. A used-up one
+            has a unit again after ``1 / refill`` seconds.
         key_column: the column that names the window in every list of this window's fields; None: by position.
         exhausted: the presence of these fields says that the window is used up.
         fresh: say nothing in a reply from a cache (``Age`` above 0).
@@ -108,6 +110,7 @@ class Window(Record):
     bucket: Field | None = None
     name: str = ""
     align: float | None = None
+    refill: Field | float | None = None
     key_column: int | None = None
     exhausted: bool = False
     fresh: bool = False
@@ -125,7 +128,7 @@ class Window(Record):
 
     def fields(self) -> tuple[Field, ...]:
         """Its fields that are read from a reply."""
-        fields = (self.limit, self.remaining, self.reset, self.used, self.length, self.bucket)
+        fields = (self.limit, self.remaining, self.reset, self.used, self.length, self.bucket, self.refill)
         return tuple(field for field in fields if isinstance(field, Field))
 
 
@@ -178,7 +181,7 @@ class When(Record):
         header: this header is present and not blank; with ``values``, it is one of them (in any letter case).
         body: this path leads to something in the JSON body that is not null, false, 0 or empty; with
             ``values``, to one of them.
-        values: what ``header`` or ``body`` should be.
+        values: what ``header`` (in lower case) or ``body`` should be; a "*" in one stands for any characters.
         text: one of these stands in the body.
         used_up: a window of the reply is used up.
         reason: what it means, where it makes a refusal of a status that is none.

@@ -21,25 +21,36 @@ from __future__ import annotations
 import os
 from _random import Random
 
+from bide.policy._backoff import jittered
 from bide.policy._explain import Recorder
+from bide.policy._headers import collect
 from bide.policy._policy import HTTP, Policy
-from bide.policy._reply import Reply, check_method, collect, method_of, sent_idempotency_key, unpack
+from bide.policy._reply import Reply, check_method, method_of, sent_idempotency_key, unpack
+from bide.policy._source import Source, follow, json_text
 from bide.policy._types import Action, Decision, Failure, Quota, Reason, make
-from bide.policy._wait import Clock, Texts, as_text, follow
-from bide.policy._windows import governing
+from bide.policy._wait import combine, governing, used_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bide.policy._dialect import When
     from bide.policy._explain import Explanation
+    from bide.policy._headers import Found
     from bide.policy._policy import Program
+    from bide.policy._wait import Ends
 
 __all__ = ["decide", "explain"]
 
+CONNECT = Failure.CONNECT
+REDIRECT = Reason.REDIRECT
+ONLY_CLOCK = frozenset({"date", "age"})
+SERVER_ERRORS = range(500, 600)
 PROCESS, RETRY, FAIL, DEFER = Action.PROCESS, Action.RETRY, Action.FAIL, Action.DEFER
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 """RFC 9110 section 9.2.2, and QUERY."""
+
+METHODS = IDEMPOTENT | {"POST", "PATCH"}
+"""Methods that need no look at their letters."""
 
 SPREAD = 0.25
 SPREAD_SECONDS = 2.0
@@ -174,13 +185,12 @@ def _walk(
     if (
         attempt.__class__ is not int
         or attempt < 1
-        or elapsed.__class__ is not float
-        or elapsed
-        or now is not None
-        or draw is not None
+        or not (elapsed.__class__ is float and 0.0 <= elapsed < 1e11)
+        or not (now is None or (now.__class__ is float and 0.0 <= now < 1e11))
+        or not (draw is None or (draw.__class__ is float and 0.0 <= draw < 1.0))
     ):
         _check_numbers(attempt, elapsed, now, draw)
-    if method is not None:
+    if method is not None and method not in METHODS:
         method = check_method(method)
     if policy.__class__ is not Policy:
         raise TypeError(
@@ -197,73 +207,73 @@ def _walk(
             body = reply.body
     else:
         status, headers = unpack(reply)
-    explicit: float | None = None
-    place = ""
-    quota: Quota | None = None
-    quotas: tuple[Quota, ...] = ()
-    refused = False
-    ends: list[tuple[float | None, str]] = []
+    found: Found = {}
+    refused, silent = False, True
     if isinstance(status, Failure):
-        action = RETRY
+        action, sure = RETRY, status is CONNECT
         reason, advice = FAILURES[status]
-        sure = status is Failure.CONNECT
-        clock = Clock(now, None, None, False)
         if recorder is not None:
             recorder.step(f"no response: {status}")
     else:
         found = collect(headers, program, recorder)
         action, reason, advice, sure, plain = program.rules[status]
+        refused = status in program.refused_statuses
         if recorder is not None:
             recorder.step(f"status {status}: {action} ({reason})")
-        refused = status in program.refused_statuses
-        reads_body = body is not None and program.reads_body
-        if action is not RETRY and not refused and not reads_body and found.keys() <= ONLY_CLOCK:
+        silent = len(found) < 3 and found.keys() <= ONLY_CLOCK and (body is None or not program.reads_body)
+        if silent and action is not RETRY and not refused:
             return plain
 
-        # What it says about limits.
-        clock = Clock(now, found.get("date"), found.get("age"), program.by_date)
-        source = Texts(found, body if reads_body else None)
-        if recorder is not None and clock.skewed_by:
-            recorder.step(f"by its Date, the client's clock is {clock.skewed_by:+.0f} s off")
+    # What it says about limits and time.
+    source = Source(found, body if program.reads_body else None, now, program.by_date, recorder)
+    explicit: float | None = None
+    held: float | None = None
+    place = held_by = ""
+    quota: Quota | None = None
+    quotas: tuple[Quota, ...] = ()
+    if not silent:
+        if recorder is not None and "date" in found:
+            recorder.step(f"by its Date, the client's clock is {source.local() - source.server():+.0f} s off")
         stated: list[Quota] = []
+        ends: Ends = []
         for window in program.windows:
-            if window.captures or reads_body or not window.names.isdisjoint(found):
-                window.read(source, clock, recorder, stated, ends)
+            if window.captures or source.body is not None or not window.names.isdisjoint(found):
+                window.read(source, stated, ends)
         if stated:
             quotas = tuple(stated)
-            quota = quotas[0] if len(stated) == 1 else governing(quotas)
-
-        # Whether the server wants it repeated.
+            quota = stated[0] if len(stated) == 1 else governing(quotas)
         if program.conditional:
             action, reason, advice, refused = _conditions(
-                program, status, source, quotas, (action, reason, advice, refused), recorder
+                program, status, source, quotas, (action, reason, advice, refused)
             )
-        elif refused:
-            action = RETRY
-        if refused and recorder is not None:
-            recorder.step("it is a refusal: the server did not act, and says later")
-
-        # What it says about time.
         for wait in program.waits:
             if not wait.header or wait.header in found:
-                explicit = wait.read(source, clock, recorder)
+                explicit = wait.read(source)
                 if explicit is not None:
                     place = wait.place
                     break
-        if refused:
-            sure = sure or status < 500
+        if stated:
+            held, held_by = used_up(quotas, ends, refused)
+        if explicit is not None:
+            quota, quotas = _ended(quota, quotas, explicit, source, action is RETRY or refused)
+    if refused:
+        action = RETRY
+        sure = sure or status not in SERVER_ERRORS
+        if recorder is not None:
+            recorder.step("it is a refusal: the server did not act, and says later")
 
     # How long to wait.
-    held, held_by = _used_up(quotas, ends, refused) if quotas else (None, "")
-    if quota is None and explicit is not None:
-        after = max(explicit, 0.0)
-        quota = make(Quota, (None, None, after, clock.local() + after, None, None))
     if action is not RETRY:
-        if action is PROCESS and not program.wait_on_success and (status < 300 or status >= 400):  # type: ignore[operator]  # a Failure is RETRY
-            if explicit is not None and recorder is not None:
-                recorder.step(f"{place}: not a wait on a success")
+        if (
+            action is PROCESS
+            and reason is not REDIRECT
+            and not program.wait_on_success
+            and explicit is not None
+        ):
+            if recorder is not None:
+                recorder.step(f"{place}: no wait on a success")
             explicit = None
-        seconds, source_ = _combine("greatest", explicit, place, held, held_by)
+        seconds, source_ = combine(program.combine, explicit, place, held, held_by)
         if seconds is None or seconds <= 0.0:
             return make(Decision, (action, 0.0, None, reason, advice, quota, quotas, ""))
         if recorder is not None:
@@ -272,7 +282,7 @@ def _walk(
             Decision, (action, seconds + program.margin, None, reason, advice, quota, quotas, source_)
         )
 
-    seconds, source_ = _combine(program.combine, explicit, place, held, held_by)
+    seconds, source_ = combine(program.combine, explicit, place, held, held_by)
     is_stated = seconds is not None
     if seconds is not None and (
         seconds < 0.0 or (seconds == 0.0 and source_ == held_by and explicit is None)
@@ -287,7 +297,7 @@ def _walk(
     if seconds is None or (explicit is None and not refused):
         if draw is None:
             draw = _draw()
-        backoff = policy.backoff.wait(attempt, draw)
+        backoff = jittered(*program.backoff, attempt, draw, None)
         if seconds is None or backoff >= seconds:
             seconds, source_, is_stated = backoff, "backoff", False
             if recorder is not None:
@@ -306,7 +316,7 @@ def _walk(
 
     # Whether it may be repeated, and now.
     blocked = "" if repeatable else BODY_GONE
-    if repeatable and not (sure or idempotent or (is_stated and status == 503)):
+    if repeatable and not (sure or idempotent or method in IDEMPOTENT or (is_stated and status == 503)):
         blocked = _unsafe(reply, method, policy)
     if blocked:
         if recorder is not None:
@@ -314,23 +324,20 @@ def _walk(
         if not is_stated:
             seconds, source_ = 0.0, ""
         return make(Decision, (FAIL, seconds, None, Reason.NOT_REPEATABLE, blocked, quota, quotas, source_))
-    if attempt > policy.retries:
+    if attempt > program.retries:
         why = f"{policy.retries} retries have failed, the last one with {_spoken(reason)}"
         if not is_stated:
             seconds, source_ = policy.resume_after, "default"
-    elif seconds > policy.max_wait:
+    elif seconds > program.max_wait:
         why = f"that is longer than the {_span(policy.max_wait)} worth holding on for ({_spoken(reason)})"
-    elif policy.deadline is not None and elapsed + seconds > policy.deadline:
-        why = f"the wait does not fit into the {_span(policy.deadline)} of the deadline ({_spoken(reason)})"
+    elif program.deadline is not None and elapsed + seconds > program.deadline:
+        why = f"the wait does not fit into the {_span(program.deadline)} of the deadline ({_spoken(reason)})"
     else:
         return make(Decision, (RETRY, seconds, None, reason, advice, quota, quotas, source_))
     if recorder is not None:
         recorder.step(f"deferred: {why}")
     advice = f"Cease now and resume in {_span(seconds)}: {why}."
-    return make(Decision, (DEFER, seconds, clock.local() + seconds, reason, advice, quota, quotas, source_))
-
-
-ONLY_CLOCK = frozenset({"date", "age"})
+    return make(Decision, (DEFER, seconds, source.local() + seconds, reason, advice, quota, quotas, source_))
 
 
 def _check_numbers(attempt: int, elapsed: float, now: float | None, draw: float | None) -> None:
@@ -354,14 +361,14 @@ def _check_numbers(attempt: int, elapsed: float, now: float | None, draw: float 
 
 def _conditions(
     program: Program,
-    status: int,
-    source: Texts,
+    status: object,
+    source: Source,
     quotas: tuple[Quota, ...],
     so_far: tuple[Action, Reason, str, bool],
-    recorder: Recorder | None,
 ) -> tuple[Action, Reason, str, bool]:
     """Refusals that more than the status tells, and the server's own word on repeating."""
     action, reason, advice, refused = so_far
+    recorder = source.recorder
     if not refused:
         for when in program.refused_when:
             if _holds(when, status, source, quotas):
@@ -372,7 +379,7 @@ def _conditions(
     if refused:
         action = RETRY
     for override in program.override:
-        value = source.found.get(override.header, "").lower()
+        value = (source.field(override.header) or "").lower()
         if value in override.retry or value in override.fail:
             if recorder is not None:
                 recorder.step(f"{override.header}: {value} decides")
@@ -387,18 +394,18 @@ def _conditions(
     return action, reason, advice, refused
 
 
-def _holds(when: When, status: int, source: Texts, quotas: tuple[Quota, ...]) -> bool:
+def _holds(when: When, status: object, source: Source, quotas: tuple[Quota, ...]) -> bool:
     if when.status and status not in when.status:
         return False
     if when.used_up and not any(q.remaining is not None and q.remaining <= 0 for q in quotas):
         return False
     if when.header:
-        value = source.found.get(when.header, "").lower()
-        if not value or (when.values and value not in when.values):
+        value = (source.field(when.header) or "").lower()
+        if not value or (when.values and not _is_one_of(value, when.values)):
             return False
     if when.body:
         found = [value for value in follow(source.json(), when.body) if value]
-        if not found or (when.values and not any(as_text(value) in when.values for value in found)):
+        if not found or (when.values and not any(_is_one_of(json_text(v), when.values) for v in found)):
             return False
     if when.text:
         text = source.text()
@@ -406,38 +413,31 @@ def _holds(when: When, status: int, source: Texts, quotas: tuple[Quota, ...]) ->
     return True
 
 
-def _used_up(
-    quotas: tuple[Quota, ...], ends: list[tuple[float | None, str]], refused: bool
-) -> tuple[float | None, str]:
-    """When the used-up windows have all ended: seconds, and the field that says so.
+def _is_one_of(value: str | None, patterns: tuple[str, ...]) -> bool:
+    """Whether a value is one of these, in which one "*" stands for any characters."""
+    if value is None or value in patterns:
+        return value is not None
+    for pattern in patterns:
+        start, star, end = pattern.partition("*")
+        if star and len(value) >= len(start) + len(end) and value.startswith(start) and value.endswith(end):
+            return True
+    return False
 
-    On a refusal a window whose remaining is not stated counts as used up, unless another one is known to be.
+
+def _ended(
+    quota: Quota | None, quotas: tuple[Quota, ...], explicit: float, source: Source, repeated: bool
+) -> tuple[Quota | None, tuple[Quota, ...]]:
+    """What a stated wait says about windows: it ends a used-up one that states no end of its own.
+
+    Where the reply states no window, the end of the wait stands alone.
     """
-    latest: float | None = None
-    place = ""
-    known = False
-    for unknown in (False, True):
-        for quota, (after, where) in zip(quotas, ends, strict=True):
-            remaining = quota.remaining
-            if (remaining is None) is not unknown or (remaining is not None and remaining > 0):
-                continue
-            known = True
-            if after is not None and (latest is None or after > latest):
-                latest, place = after, where
-        if known or not refused:
-            break
-    return latest, place
-
-
-def _combine(
-    rule: str, explicit: float | None, place: str, held: float | None, held_by: str
-) -> tuple[float | None, str]:
-    """One wait of the two that a reply may state, and what states it."""
-    if explicit is None:
-        return held, held_by
-    if held is None or rule == "first" or (rule == "greatest" and explicit >= held):
-        return explicit, place
-    return held, held_by
+    after = max(explicit, 0.0)
+    if quota is None:
+        return make(Quota, (None, None, after, source.local() + after, None, None)), quotas
+    if not repeated or quota.reset_after is not None or (quota.remaining is not None and quota.remaining > 0):
+        return quota, quotas
+    ended = quota.replace(reset_after=after, reset_at=source.local() + after)
+    return ended, tuple(ended if stated is quota else stated for stated in quotas)
 
 
 def _unsafe(reply: object, method: str | None, policy: Policy) -> str:
@@ -471,5 +471,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_chance.seed)
 
 
-def _draw() -> float:
-    return _chance.random()
+_draw = _chance.random

@@ -34,9 +34,9 @@ class Program:
     """A compiled policy: what the engine walks. A function of the policy's fields, and never compared."""
 
     __slots__ = (
-        "by_date", "combine", "conditional", "default_wait", "final", "margin", "override", "patterns",
-        "reads_body", "refused_statuses", "refused_when", "rules", "wait_on_success", "waits", "wanted",
-        "wanted_bytes", "windows",
+        "backoff", "by_date", "combine", "conditional", "deadline", "default_wait", "final", "margin",
+        "max_wait", "override", "patterns", "reads_body", "refused_statuses", "refused_when", "retries",
+        "rules", "wait_on_success", "waits", "wanted", "wanted_bytes", "windows",
     )  # fmt: skip
 
     def __init__(self, policy: Policy) -> None:
@@ -58,6 +58,10 @@ class Program:
         self.margin = float(dialect.margin)
         self.by_date = dialect.clock == "date"
         self.default_wait = policy.default_wait
+        self.retries = policy.retries
+        self.max_wait = policy.max_wait
+        self.deadline = policy.deadline
+        self.backoff = (policy.backoff.base, policy.backoff.cap, policy.backoff.jitter)
         conditions = (*dialect.refused_when, *dialect.final)
         fields = [wait for wait in dialect.waits if isinstance(wait, Field)]
         for part in (*dialect.windows, *dialect.waits):

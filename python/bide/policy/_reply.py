@@ -140,7 +140,7 @@ def unpack(reply: object) -> tuple[int | Failure, object]:
     """
     status: object = getattr(reply, _STATUS.get(type(reply), "status_code"), None)
     if status.__class__ is int:
-        return status, getattr(reply, "headers", None)  # type: ignore[return-value]  # its class is int
+        return status, getattr(reply, "headers", None)
     for name in ("status_code", "status", "code"):
         status = getattr(reply, name, None)
         if isinstance(status, int) and not isinstance(status, bool):

@@ -7,29 +7,51 @@ still has quota waited for.
 from __future__ import annotations
 
 from bide.policy._dialect import Field, StructuredWindows, Window
-from bide.policy._fields import UNBOUNDED, parameters, readings
+from bide.policy._fields import UNBOUNDED, count, parameters, readings
+from bide.policy._source import Source, texts
 from bide.policy._structured import Token, parse_dictionary, parse_list
 from bide.policy._types import Quota, make
-from bide.policy._wait import LONGEST, Clock, Texts, read_length, read_number, read_time, texts
+from bide.policy._wait import LONGEST, read_length, read_number, read_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from bide.policy._explain import Recorder
-
-Ends = list[tuple["float | None", str]]
-"""For every quota: seconds to its window's end as far as it bounds a wait, and the field that says so."""
+    from bide.policy._wait import Ends
 
 MAX_BUCKET = 100
 """Characters of a bucket's name that are kept."""
+
+MAX_CAPTURES = 32
+"""Windows that one pattern may name in a reply."""
+
+WHOLE_SECONDS, WHOLE_UNIX_SECONDS, BY_SIZE = 1, 2, 3
+SIMPLE_UNITS: dict[tuple[str, ...], int] = {
+    ("seconds",): WHOLE_SECONDS,
+    ("whole_seconds",): WHOLE_SECONDS,
+    ("unix_seconds",): WHOLE_UNIX_SECONDS,
+    ("auto",): BY_SIZE,
+}
+"""Readers of a reset whose whole numbers need no reader to be asked."""
 
 
 class Reader:
     """A compiled ``Window``."""
 
     __slots__ = (
-        "_constant",
-        "_limit", "_place", "_remaining", "_reset", "_reset_readers", "_simple", "_window", "captures",
-        "expected", "names",
+        "_bucket",
+        "_endless",
+        "_latest",
+        "_length",
+        "_limit",
+        "_name",
+        "_oldest",
+        "_place",
+        "_remaining",
+        "_reset",
+        "_reset_readers",
+        "_unit",
+        "_window",
+        "captures",
+        "names",
     )  # fmt: skip
 
     def __init__(self, window: Window, expected: float | None) -> None:
@@ -37,99 +59,93 @@ class Reader:
         self._window = window
         self.names = frozenset(field.header for field in fields if field.header)
         self.captures = any("*" in name for name in self.names)
-        self.expected = window.length if isinstance(window.length, (int, float)) else expected
+        self._length = window.length if isinstance(window.length, (int, float)) else None
+        known = self._length if self._length is not None else expected
+        # A reset is believed up to two windows ahead and one past.
+        self._latest = LONGEST if known is None else 2.0 * known
+        self._oldest = -LONGEST if known is None else -known
+        self._endless = self._length is not None and window.reset is None
         self._reset_readers = readings(window.reset.read) if window.reset is not None else ()
-        self._limit = _header(window.limit)
-        self._constant = None if isinstance(window.limit, Field) else window.limit
-        self._remaining = _header(window.remaining)
-        self._reset = _header(window.reset)
+        self._limit, self._remaining, self._reset, self._bucket = map(
+            _header, (window.limit, window.remaining, window.reset, window.bucket)
+        )
+        self._name = window.name or None
         self._place = next(
             (f.place for f in (window.reset, window.length, *fields) if isinstance(f, Field)), "backoff"
         )
-        plain = (window.limit, window.remaining, window.reset, window.bucket)
-        self._simple = (
-            all(isinstance(f, Field) and _is_plain(f) for f in plain if f is not None)
-            and window.used is None
-            and window.align is None
+        self._unit = 0
+        plain = (window.limit, window.remaining, window.reset)
+        if (
+            all(isinstance(field, Field) and _is_plain(field) for field in plain)
+            and (window.bucket is None or _is_plain(window.bucket))
+            and window.reset is not None
+            and (window.used, window.align, window.refill) == (None, None, None)
             and not isinstance(window.length, Field)
             and not (self.captures or window.structured or window.exhausted or window.fresh)
-        )
-
-    def read(
-        self, source: Texts, clock: Clock, recorder: Recorder | None, quotas: list[Quota], ends: Ends
-    ) -> None:
-        """Appends the quotas that these fields state."""
-        window, found = self._window, source.found
-        if window.fresh and clock.age:
-            if recorder is not None:
-                recorder.step("a reply from a cache: its windows say nothing")
-            return
-        if self._simple and recorder is None and self._read_simple(found, clock, quotas, ends):
-            return
-        if self.captures:
-            for capture, part in _captured(window, found):
-                self._read_all(part, Texts(found, source.body), clock, recorder, quotas, ends, capture)
-            return
-        self._read_all(window, source, clock, recorder, quotas, ends, None)
-
-    def _read_simple(self, found: dict[str, str], clock: Clock, quotas: list[Quota], ends: Ends) -> bool:
-        """One window of three plain fields, the usual case; False when it is not so."""
-        limit, remaining, reset = found.get(self._limit), found.get(self._remaining), found.get(self._reset)
-        if (
-            (limit is not None and not (limit.isdigit() and limit.isascii() and len(limit) < 16))
-            or (
-                remaining is None or not (remaining.isdigit() and remaining.isascii() and len(remaining) < 16)
-            )
-            or (reset is not None and "," in reset)
         ):
-            return False
-        after = at = None
-        if reset is not None:
-            read = read_time(reset, self._reset, self._reset_readers, clock, None)
-            if read is not None and self._believed(read[0], self.expected):
-                after = read[0]
-                at = clock.local() + after if read[1] is None else read[1]
-        window = self._window
-        bucket = found.get(window.bucket.header) if window.bucket is not None else None
-        length = window.length if isinstance(window.length, (int, float)) else None
-        quotas.append(
-            make(
-                Quota,
-                (
-                    int(limit) if limit is not None else self._constant,
-                    int(remaining),
-                    after,
-                    at,
-                    length,
-                    _name(bucket) if bucket is not None else window.name or None,
-                ),
-            )
-        )
-        ends.append((after, self._place))
-        return True
+            self._unit = SIMPLE_UNITS.get(window.reset.read, 0)
 
-    @staticmethod
-    def _believed(after: float, length: float | None) -> bool:
-        return -LONGEST <= after <= LONGEST if length is None else -length <= after <= 2.0 * length
+    def read(self, source: Source, quotas: list[Quota], ends: Ends) -> None:
+        """Appends the quotas that these fields state."""
+        if self._unit and source.recorder is None and self._read_simple(source, quotas, ends):
+            return
+        window = self._window
+        if window.fresh and source.age():
+            if source.recorder is not None:
+                source.recorder.step("a reply from a cache: its windows say nothing")
+        elif self.captures:
+            for capture, part in _captured(window, source):
+                self._read_all(part, source, quotas, ends, capture)
+        else:
+            self._read_all(window, source, quotas, ends, None)
+
+    def _read_simple(self, source: Source, quotas: list[Quota], ends: Ends) -> bool:
+        """The usual case without detours: three whole numbers. False when the reply is not so."""
+        found = source.found
+        try:
+            limit, remaining, reset = found[self._limit], found[self._remaining], found[self._reset]
+            digits = limit + remaining + reset  # type: ignore[operator]  # of one kind, or a TypeError
+            if len(digits) > 40 or not digits.isdigit() or not digits.isascii():
+                return False
+            after = at = float(int(reset))
+            counts = int(limit), int(remaining)
+        except (KeyError, TypeError, ValueError):
+            return False
+        unit = self._unit
+        if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
+            at = source.local() + after
+        elif at < 1e11:
+            after = at - source.server()
+        else:
+            return False
+        ends_at: tuple[float | None, float | None] = (after, at)
+        if not self._oldest <= after <= self._latest:
+            ends_at = (None, None)
+        bucket = self._name
+        if self._bucket and self._bucket in found:
+            bucket = _bucket_name(source.field(self._bucket)) or bucket
+        quotas.append(make(Quota, (*counts, *ends_at, self._length, bucket)))
+        ends.append((ends_at[0], self._place))
+        return True
 
     def _read_all(
         self,
         window: Window,
-        source: Texts,
-        clock: Clock,
-        recorder: Recorder | None,
+        source: Source,
         quotas: list[Quota],
         ends: Ends,
         capture: str | None,
     ) -> None:
         columns: dict[str, list[str | None]] = {}
-        for role in ("remaining", "used", "reset", "limit", "length", "bucket"):
+        for role in ("remaining", "used", "reset", "limit", "length", "bucket", "refill"):
             field = getattr(window, role)
             if not isinstance(field, Field):
                 continue
-            if window.structured and parse_list(source.found.get(field.header, "")) is None:
-                if recorder is not None:
-                    recorder.dropped(field.header, source.found[field.header], "no structured field List")
+            if window.structured and parse_list(source.field(field.header) or "") is None:
+                if source.recorder is not None and field.header in source.found:
+                    source.recorder.dropped(
+                        field.header, source.field(field.header) or "", "no structured List"
+                    )
                 continue
             stated = texts(field, source)
             if stated:
@@ -141,10 +157,10 @@ class Reader:
         counted = [len(columns[role]) for role in ("remaining", "used", "reset") if role in columns]
         for index in range(max(counted, default=1)):
             row = {role: stated[index] if index < len(stated) else None for role, stated in columns.items()}
-            self._one(window, row, clock, recorder, quotas, ends, capture, columns)
+            self._one(window, row, source, quotas, ends, capture, columns)
 
     @staticmethod
-    def _by_key(window: Window, source: Texts, columns: dict[str, list[str | None]]) -> None:
+    def _by_key(window: Window, source: Source, columns: dict[str, list[str | None]]) -> None:
         """Reorders the lists so that equal keys stand at the same position, in the order of the first
         list."""
         order: list[str | None] = []
@@ -160,69 +176,69 @@ class Reader:
         self,
         window: Window,
         row: dict[str, str | None],
-        clock: Clock,
-        recorder: Recorder | None,
+        source: Source,
         quotas: list[Quota],
         ends: Ends,
         capture: str | None,
         columns: dict[str, list[str | None]],
     ) -> None:
-        limit = self._count(window.limit, row.get("limit"), recorder)
-        remaining = self._count(window.remaining, row.get("remaining"), recorder)
-        used = self._count(window.used, row.get("used"), recorder)
+        limit = self._count(window.limit, row.get("limit"), source)
+        remaining = self._count(window.remaining, row.get("remaining"), source)
+        used = self._count(window.used, row.get("used"), source)
         length = window.length
         if isinstance(length, Field):
-            length = read_length(row.get("length"), length, recorder)
+            length = read_length(row.get("length"), length, source)
         elif length is None and limit is not None:
             length = _listed_length(columns.get("limit"), limit)
         if remaining is None and used is not None and limit is not None:
             remaining = max(0, limit - used)
         elif limit is None and used is not None and remaining is not None:
             limit = remaining + used
-        after, at = self._end(window, row.get("reset"), length, clock, recorder)
-        if window.exhausted and after is not None:
+        after, at = self._end(window, row.get("reset"), source)
+        if window.exhausted and after is not None and after > 0.0:
             remaining = 0
         if limit is None and remaining is None and after is None and used is None:
             return
-        stated = row.get("bucket")
-        bucket = (_name(stated) if stated else None) or capture or window.name or None
+        bucket = _bucket_name(row.get("bucket")) or capture or self._name
         quotas.append(make(Quota, (limit, remaining, after, at, length, bucket)))
-        # A used-up window that states its length but not its end has ended when its length has passed.
-        bound = length if after is None and isinstance(window.length, Field) else after
-        ends.append((bound, self._place))
+        # A used-up window that states no end has one unit again when a leaky bucket has lost one, and has
+        # ended when its length has passed.
+        refill = self._count(window.refill, row.get("refill"), source)
+        if after is None and refill is not None and refill >= 1.0 / LONGEST:
+            after = 1.0 / refill
+        elif after is None and window.length is not None and (self._endless or isinstance(window.length, Field)):
+            after = length
+        ends.append((after, self._place))
 
     @staticmethod
-    def _count(field: Field | float | None, text: str | None, recorder: Recorder | None) -> float | None:
+    def _count(field: Field | float | None, text: str | None, source: Source) -> float | None:
         if not isinstance(field, Field):
             return field
         if text is None:
             return None
         if text.lower() in UNBOUNDED:
-            if recorder is not None:
-                recorder.read(field.place, text, "no limit", "a word")
+            if source.recorder is not None:
+                source.recorder.read(field.place, text, "no limit", "a word")
             return None
-        return read_number(text, field, recorder)
+        return read_number(text, field, source)
 
-    def _end(
-        self, window: Window, text: str | None, length: float | None, clock: Clock, recorder: Recorder | None
-    ) -> tuple[float | None, float | None]:
+    def _end(self, window: Window, text: str | None, source: Source) -> tuple[float | None, float | None]:
         if window.align is not None:
-            server = clock.server()
+            server = source.server()
             at = (server // window.align + 1.0) * window.align
             return at - server, at
         if window.reset is None or text is None:
             return None, None
         place = window.reset.place
-        read = read_time(text, place, self._reset_readers, clock, recorder)
+        read = read_time(text, place, self._reset_readers, source)
         if read is None:
             return None, None
         after = read[0]
-        known = length if length is not None else self.expected
-        if not self._believed(after, known):
-            if recorder is not None:
-                recorder.dropped(place, text, "not within two windows ahead and one window past")
+        if not self._oldest <= after <= self._latest:
+            if source.recorder is not None:
+                source.recorder.dropped(place, text, "not within two windows ahead and one window past")
             return None, None
-        return after, clock.local() + after if read[1] is None else read[1]
+        return after, source.local() + after if read[1] is None else read[1]
 
 
 class StructuredReader:
@@ -236,14 +252,12 @@ class StructuredReader:
         self.names = frozenset({windows.header, windows.policy})
         self.captures = False
 
-    def read(
-        self, source: Texts, clock: Clock, recorder: Recorder | None, quotas: list[Quota], ends: Ends
-    ) -> None:
+    def read(self, source: Source, quotas: list[Quota], ends: Ends) -> None:
         """Appends the quotas that the field states."""
-        text = source.found.get(self._header)
+        text, recorder = source.field(self._header), source.recorder
         if text is None:
             return
-        if clock.age:
+        if source.age():
             if recorder is not None:
                 recorder.dropped(self._header, text, "a reply from a cache: it says nothing")
             return
@@ -254,7 +268,7 @@ class StructuredReader:
             if recorder is not None:
                 recorder.dropped(self._header, text, "neither a List nor a Dictionary of the drafts")
             return
-        policies = self._policies(source.found.get(self._policy, ""), recorder)
+        policies = self._policies(source)
         for name, limit, remaining, after in stated:
             quota, length = policies.get(name, (None, None)) if name is not None else (None, None)
             if recorder is not None:
@@ -262,7 +276,7 @@ class StructuredReader:
                 recorder.read(self._header, text, after, "seconds ahead")
             if after is not None and after > LONGEST:
                 after = None
-            at = clock.local() + after if after is not None else None
+            at = source.local() + after if after is not None else None
             quotas.append(
                 make(Quota, (limit if quota is None else quota, remaining, after, at, length, name))
             )
@@ -297,14 +311,14 @@ class StructuredReader:
         limit, remaining, reset = values
         return [(None, limit, remaining, reset)]  # type: ignore[list-item]  # _is_count has looked
 
-    @staticmethod
-    def _policies(text: str, recorder: Recorder | None) -> dict[str, tuple[int | None, float | None]]:
+    def _policies(self, source: Source) -> dict[str, tuple[int | None, float | None]]:
         """``"name";q=100;w=60`` by name: it only informs, so what is wrong with it costs nothing but
         itself."""
         found: dict[str, tuple[int | None, float | None]] = {}
+        text = source.field(self._policy) or ""
         members = parse_list(text)
-        if members is None and recorder is not None:
-            recorder.dropped("ratelimit-policy", text, "no structured field List")
+        if members is None and source.recorder is not None:
+            source.recorder.dropped(self._policy, text, "no structured field List")
         for name, given in members or ():
             quota, length = given.get("q"), given.get("w")
             if isinstance(name, str) and _is_count(quota):
@@ -324,27 +338,27 @@ def _is_plain(field: Field) -> bool:
     return bool(field.header) and not (field.json or field.parameter or field.separator or field.read[1:])
 
 
-def _name(text: str) -> str | None:
-    text = text[:MAX_BUCKET]
-    return text if text.isprintable() else None
+def _bucket_name(text: str | None) -> str | None:
+    text = (text or "")[:MAX_BUCKET]
+    return text if text and text.isprintable() else None
 
 
-def _captured(window: Window, found: dict[str, str]) -> list[tuple[str, Window]]:
+def _captured(window: Window, source: Source) -> list[tuple[str, Window]]:
     """The window once for every text that its "*" stands for in this reply."""
     captures: dict[str, None] = {}
     patterns = [field.header.split("*") for field in window.fields() if "*" in field.header]
-    for name in found:
+    for name in source.found:
         for prefix, suffix in patterns:
             inner = name[len(prefix) : len(name) - len(suffix)]
             if inner and name.startswith(prefix) and name.endswith(suffix) and "*" not in name:
                 captures[inner] = None
-    return [(capture, _with_capture(window, capture)) for capture in list(captures)[:32]]
+    return [(capture, _with_capture(window, capture)) for capture in list(captures)[:MAX_CAPTURES]]
 
 
 def _with_capture(window: Window, capture: str) -> Window:
     changes = {
         role: field.replace(header=field.header.replace("*", capture))
-        for role in ("limit", "remaining", "reset", "used", "length", "bucket")
+        for role in ("limit", "remaining", "reset", "used", "length", "bucket", "refill")
         if isinstance(field := getattr(window, role), Field)
     }
     return window.replace(**changes)
@@ -354,22 +368,8 @@ def _listed_length(stated: list[str | None] | None, limit: float) -> float | Non
     """The drafts' early form: ``100, 100;w=60, 5000;w=3600`` gives the limit and then the policies."""
     for member in stated or ():
         parts = parameters(member) if member is not None and ";" in member else None
-        if parts is not None and read_number(parts[0], Field("-"), None) == limit:
+        if parts is not None and count(parts[0]) == limit:
             length = parts[1].get("w") or parts[1].get("window") or ""
             if length.isascii() and length.isdigit() and 0 < len(length) < 9:
                 return float(length) or None
     return None
-
-
-def governing(quotas: tuple[Quota, ...]) -> Quota:
-    """Of the used-up windows the one that ends last, else the one with the smallest share left."""
-    return min(quotas, key=_rank)
-
-
-def _rank(quota: Quota) -> tuple[float, float]:
-    remaining, limit = quota.remaining, quota.limit
-    if remaining is not None and remaining <= 0:
-        return (0.0, -quota.reset_after if quota.reset_after is not None else LONGEST)
-    if remaining is not None and limit:
-        return (1.0, remaining / limit)
-    return (2.0 if remaining is not None else 3.0, -(quota.reset_after or 0.0))
