@@ -222,7 +222,7 @@ def _window(described: Mapping[str, Any]) -> Window | StructuredWindows:
         return StructuredWindows(described["ratelimit"], described.get("policy", "ratelimit-policy"))
     if "policy" in described:
         raise ValueError("policy goes with ratelimit")
-    places = ("limit", "remaining", "used", "reset", "length", "bucket")
+    places = ("limit", "remaining", "used", "reset", "length", "bucket", "refill")
     return Window(
         **{key: _field_or_number(value) if key in places else value for key, value in described.items()}
     )
