@@ -730,7 +730,7 @@ class Limiter(Waiting[Outcome]):
         told = Reply(
             None if remaining is None else int(remaining),
             None if reset is None else received_ms + milliseconds_up(reset),
-            1 if outcome is None else max(1, outcome._cost),
+            1 if outcome is None else outcome._cost,
         )
         offset = self._offset_at(now_ms)
         with self.store.lock:
@@ -738,9 +738,8 @@ class Limiter(Waiting[Outcome]):
                 words, index = table.place(mark, now_ms)
                 reply = Reply(cost=told.cost)  # a probe is over, whatever window its reply spoke of
                 if position == chosen:
-                    taken_end = (
-                        outcome._takes[position].end if outcome is not None and outcome._takes else None
-                    )
+                    takes = () if outcome is None else outcome._takes
+                    taken_end = takes[position].end if position < len(takes) else None
                     reply = told._replace(taken_end=taken_end)
                 elif not _window.view(words.get(index, EMPTY), now_ms, rule).probing:
                     continue
