@@ -72,7 +72,7 @@ class Deferred(BideError):
         self.response = response
 
     def __str__(self) -> str:
-        return self.decision.advice
+        return str(self.args[0])
 
     def __reduce__(self) -> tuple[type[Deferred], tuple[Decision]]:
         """For another process, which has no use for the response: the plain exception with its decision."""

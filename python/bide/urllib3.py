@@ -186,7 +186,9 @@ class Retry(urllib3.Retry):
             raise self._deferred(decision, ended) from error
         if error is not None:
             raise ended from error
-        if method is not None and not super().is_retry(method, status):
+        stated = response is not None and "Retry-After" in response.headers
+        asked_by_policy = method is not None and not super().is_retry(method, status, stated)
+        if asked_by_policy and self.is_retry(method or "", status, stated):
             _answered.hand_out = True
             raise ended
         return new
@@ -210,7 +212,9 @@ class Retry(urllib3.Retry):
     def _deferred(decision: Decision, ended: MaxRetryError) -> Exception:
         if decision.action is not Action.DEFER:
             decision = decision.replace(action=Action.DEFER, resume_at=time.time() + decision.wait)
-        return deferred(Verdict(ended, decision), MaxRetryError)
+        error = deferred(Verdict(ended, decision), MaxRetryError)
+        error.args = (f"{decision.advice} ({ended.reason})",)
+        return error
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         try:
