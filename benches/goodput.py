@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
+# (the contenders are installed in an environment of their own)
 """Goodput: how much of a real server's quota eight workers use, how many 429s it costs, what the caller saw.
 
 The server is ``bide serve`` in a process of its own: a fixed window of unknown phase, the reset in whole
@@ -136,7 +138,7 @@ def tenacity_retry(url: str) -> Get:
         stop=stop_after_attempt(6),
         wait=wait_random_exponential(max=60),
         retry=retry_if_result(lambda status: status in (429, 500, 502, 503)),
-        retry_error_callback=lambda state: state.outcome.result(),
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
     def get() -> int:
         return session.get(url).status_code
@@ -201,8 +203,8 @@ def loop_of_15_lines(url: str) -> Get:
     client = httpx.Client(headers=HEADERS)
 
     def get() -> int:
-        for attempt in range(6):
-            response = client.get(url)
+        response = client.get(url)
+        for attempt in range(5):
             if response.status_code == 429:
                 reset_at = int(response.headers["X-RateLimit-Reset"])
                 time.sleep(max(0.0, reset_at - time.time()))
@@ -210,6 +212,7 @@ def loop_of_15_lines(url: str) -> Get:
                 time.sleep(2**attempt)
             else:
                 break
+            response = client.get(url)
         return response.status_code
 
     return get
@@ -334,7 +337,7 @@ ASYNC = {bide_httpx_async, bide_aiohttp, aiolimiter_bucket}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--windows", type=int, default=5)
     parser.add_argument("--latency", type=float, default=0.02)
     parser.add_argument("--failures", type=float, default=0.0, help="per cent of 503")

@@ -242,7 +242,7 @@ class Driver:
             if isinstance(admission, Decision):
                 return Verdict(None, admission)
             answer: object = None
-            decision: Decision | None = None
+            learned: Decision | None = None
             try:
                 self._ledger.begin(counter)
                 try:
@@ -255,7 +255,7 @@ class Driver:
                         reply = answer if failure_of(answer) and not isinstance(answer, Deferred) else None
                     if reply is None and isinstance(answer, BaseException):
                         raise answer
-                    decision = decide(
+                    decision = learned = decide(
                         reply,
                         lane.policy,
                         attempt=attempt,
@@ -267,7 +267,7 @@ class Driver:
                     )
                 finally:
                     self._ledger.end(counter)
-                    self._teach(lane, key, counter, exchange, admission, decision)
+                    self._teach(lane, key, counter, exchange, admission, learned)
                 if decision.action is Action.RETRY and self._is_late(exchange, started, decision.wait):
                     decision = self._put_off(
                         decision, "The caller's own time-out leaves no time for another try."
