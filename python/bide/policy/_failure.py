@@ -60,7 +60,7 @@ HOPELESS = {
 """Repeating cures none of these, whatever carries them."""
 
 REFUSED_BY_CLIENT = {"urllib3": {"SSLError"}}
-"""Carrying none, it is the client's own check of the certificate that failed: its name, or its fingerprint."""
+"""With words of its own, not another's, it is the client's own check of the certificate that failed."""
 
 TRY_AGAIN = frozenset({-3, 2, 11002})
 """EAI_AGAIN on Linux, macOS and Windows: this host name may resolve the next time."""
@@ -86,7 +86,7 @@ def failure_of(exception: BaseException) -> Failure | None:
     if failure is None:
         return None
     chain = _chain(exception)
-    if any(map(_is_hopeless, chain)) or _is_named(type(chain[-1]), REFUSED_BY_CLIENT):
+    if any(map(_is_hopeless, chain)) or (chain[-1].args and _is_named(type(chain[-1]), REFUSED_BY_CLIENT)):
         return None
     if wrapper:
         for link in chain:
