@@ -1,5 +1,3 @@
-# pyright: reportMissingImports=false, reportMissingModuleSource=false
-# (the contenders are installed in an environment of their own)
 """Goodput: how much of a real server's quota eight workers use, how many 429s it costs, what the caller saw.
 
 The server is ``bide serve`` in a process of its own: a fixed window of unknown phase, the reset in whole

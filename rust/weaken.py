@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (what is replaced stands as it does in the source)
 """Weakens the limiter's core on purpose, one place at a time, and shows which test notices.
 
     python3 rust/weaken.py [words of a name ...]      all of them, or those whose name has one of the words
@@ -42,7 +43,9 @@ WEAKENINGS = [
     Weakening("word: swap without release", "cell.rs", SWAP_WORD, SWAP_WORD.replace("AcqRel", "Acquire")),
     Weakening("word: swap without acquire", "cell.rs", SWAP_WORD, SWAP_WORD.replace("AcqRel", "Release")),
     Weakening("the fence: none", "cell.rs", "    fence(Ordering::SeqCst);", ""),
-    Weakening("the fence: acquire and release only", "cell.rs", "fence(Ordering::SeqCst)", "fence(Ordering::AcqRel)"),
+    Weakening(
+        "the fence: acquire and release only", "cell.rs", "fence(Ordering::SeqCst)", "fence(Ordering::AcqRel)"
+    ),
     Weakening(
         "the fence: none on the overflow's side",
         "table.rs",
@@ -50,7 +53,9 @@ WEAKENINGS = [
         "            self.counters.overflowed();",
     ),
     Weakening("a swap is not validated", "cell.rs", "if !self.is_still(owner) {", "if false {"),
-    Weakening("the word's owner is not checked before the swap", "cell.rs", "if self.id() != owner {", "if false {"),
+    Weakening(
+        "the word's owner is not checked before the swap", "cell.rs", "if self.id() != owner {", "if false {"
+    ),
     Weakening("a validation does not reopen", "cell.rs", "self.swap_id(closing, reopened) || ", ""),
     Weakening(
         "a claimer reads a mark instead of swapping it",
@@ -86,7 +91,10 @@ WEAKENINGS = [
         "        if false {\n            slot.vacate(pending);",
     ),
     Weakening(
-        "the overflow does not look for the key again", "table.rs", "if !self.is_entered(key, clock) {", "if true {"
+        "the overflow does not look for the key again",
+        "table.rs",
+        "if !self.is_entered(key, clock) {",
+        "if true {",
     ),
     Weakening(
         "a claim takes a live slot",
@@ -126,7 +134,11 @@ def copied() -> None:
     shutil.rmtree(COPY, ignore_errors=True)
     shutil.copytree(ROOT / "rust" / "core", COPY / "rust" / "core", dirs_exist_ok=True)
     shutil.copytree(ROOT / "tests" / "vectors", COPY / "tests" / "vectors", dirs_exist_ok=True)
-    manifest = (ROOT / "Cargo.toml").read_text().replace('members = ["rust/core", "rust/binding"]', 'members = ["rust/core"]')
+    manifest = (
+        (ROOT / "Cargo.toml")
+        .read_text()
+        .replace('members = ["rust/core", "rust/binding"]', 'members = ["rust/core"]')
+    )
     (COPY / "Cargo.toml").write_text(manifest)
     shutil.copy(ROOT / "Cargo.lock", COPY / "Cargo.lock")
 
@@ -134,12 +146,27 @@ def copied() -> None:
 def noticed_by(flags: str, target: str, *arguments: str) -> str:
     """The first test that fails, or ""."""
     environment = {**os.environ, "RUSTFLAGS": flags, "LOOM_MAX_PREEMPTIONS": "2", "RUST_BACKTRACE": "0"}
-    command = ["cargo", "test", "--profile", "checked", "--quiet", "--package", "bide-core", "--target-dir", str(ROOT / "target" / target), *arguments]
-    run = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    command = [
+        "cargo",
+        "test",
+        "--profile",
+        "checked",
+        "--quiet",
+        "--package",
+        "bide-core",
+        "--target-dir",
+        str(ROOT / "target" / target),
+        *arguments,
+    ]
+    run = subprocess.run(
+        command, cwd=COPY, env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
     failed = sorted(set(re.findall(r"^    (\S+)$", run.stdout, re.MULTILINE)))
     if run.returncode and not failed:
         raise SystemExit(f"it does not build or run:\n{run.stdout}\n{run.stderr}")
-    return ", ".join(f"`{test}`" for test in failed[:2]) + (f" and {len(failed) - 2} more" if len(failed) > 2 else "")
+    return ", ".join(f"`{test}`" for test in failed[:2]) + (
+        f" and {len(failed) - 2} more" if len(failed) > 2 else ""
+    )
 
 
 def main() -> int:
@@ -156,10 +183,7 @@ def main() -> int:
             raise SystemExit(f"{weakening.name}: {weakening.file} no longer has the text that it replaces")
         path.write_text(text.replace(weakening.old, weakening.new))
         test = noticed_by("--cfg loom --cap-lints allow", "weakened-loom", "--test", "loom")
-        if test:
-            test = f"loom: {test}"
-        else:
-            test = noticed_by("--cap-lints allow", "weakened-tests", "--tests")
+        test = f"loom: {test}" if test else noticed_by("--cap-lints allow", "weakened-tests", "--tests")
         unnoticed += not test
         print(f"| {weakening.name} | {test or '**nothing**'} |", flush=True)
     return 1 if unnoticed else 0

@@ -182,7 +182,7 @@ class Driver:
             else:
                 limiter = Limiter(learn=policy.window, store=self._store, clock=self._clock)
         names = any(getattr(window, "bucket", None) is not None for window in policy.dialect.windows)
-        return Lane(policy, None if limiter is False else limiter, names)
+        return Lane(policy, None if isinstance(limiter, bool) else limiter, names)
 
     def lane_of(self, host: str) -> Lane:
         """The policy and the limiter for requests to a host."""

@@ -35,7 +35,10 @@ VENDORS = {
 }
 """Vendors whose policy has another name; one without a policy is read by ``bide.HTTP``."""
 
-KNOWN: dict[str, str] = {}
+KNOWN = {
+    "sentry-429-bare": "The wait of 60 s is what a client assumes, and is given as such (source: default). The "
+    "reply states no window, so no quota claims one.",
+}
 """Case -> why our answer is better."""
 
 ACTIONS = {

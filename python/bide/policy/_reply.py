@@ -138,7 +138,7 @@ def unpack(reply: object) -> tuple[int | Failure, object]:
     Raises:
         TypeError: it is neither.
     """
-    status: object = getattr(reply, _STATUS.get(type(reply), "status_code"), None)
+    status: Any = getattr(reply, _STATUS.get(type(reply), "status_code"), None)
     if status.__class__ is int:
         return status, getattr(reply, "headers", None)
     for name in ("status_code", "status", "code"):
