@@ -31,7 +31,7 @@ from bide._gate import (
 )
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["FIELDS", "RATELIMIT", "X_RATELIMIT", "RateLimit", "client_address", "limit"]
 
@@ -103,7 +103,7 @@ class RateLimit:
 
     def __init__(
         self,
-        app: WSGIApplication,
+        app: Callable[[WSGIEnvironment, StartResponse], Any],
         *limits: Limits | Callable[[Environ], Limits | None],
         **options: Unpack[Options[Environ]],
     ) -> None:

@@ -1,0 +1,336 @@
+"""What a rate limit costs a server: requests per second with one and without, on this machine.
+
+    make bench-servers
+
+Rules of this file
+- The servers of one group run at the same time, each one worker in a process of its own, and are asked in
+  turn, burst after burst, so that whatever the machine does meanwhile falls on all of them.
+- A burst is so many requests over a few kept connections, one request under way on each. Of each burst:
+  requests per second by the clock, and by the processor time that the server's process used (kernel
+  included), which is the one to believe where other programs run. A rate limit's cost is the median, over the
+  rounds, of its rate divided by that of the bare application in the same round.
+- Every answer is checked: status 200, the application's own body, and the fields where there should be some.
+- Everybody counts one bearer token in a window of a second, far from its limit, and sends its fields.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve()
+README = HERE.parents[1] / "README.md"
+RESULTS = HERE.parents[1] / "results-servers.json"
+BEGIN, END = "<!-- servers: begin (make bench-servers writes this) -->", "<!-- servers: end -->"
+
+LIMIT = "60000000/second"
+CONNECTIONS = 8
+BURST = 400
+"""Requests of one burst."""
+WARM_UP = 1_000
+AIM = 0.97
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer 0123456789abcdef\r\n"
+    b"User-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n\r\n"
+)
+BODY = b'"hello"'
+
+# The applications, made in the servers' processes ---------------------------------------------------------
+
+
+def fastapi_bare() -> Any:
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.get("/")
+    async def hello() -> str:
+        return "hello"
+
+    return app
+
+
+def fastapi_bide(**options: Any) -> Any:
+    import bide
+
+    app = fastapi_bare()
+    app.add_middleware(bide.asgi.RateLimit, LIMIT, **options)
+    return app
+
+
+def fastapi_bide_silent() -> Any:
+    return fastapi_bide(fields=())
+
+
+def fastapi_slowapi() -> Any:
+    from slowapi import Limiter
+    from slowapi.middleware import SlowAPIASGIMiddleware
+
+    app = fastapi_bare()
+    app.state.limiter = Limiter(
+        key_func=lambda request: request.headers["authorization"],
+        default_limits=[LIMIT],
+        headers_enabled=True,
+    )
+    app.add_middleware(SlowAPIASGIMiddleware)
+    return app
+
+
+def flask_bare() -> Any:
+    from flask import Flask, jsonify
+
+    app = Flask(__name__)
+
+    @app.get("/")
+    def hello() -> Any:
+        return jsonify("hello")
+
+    return app
+
+
+def flask_bide(**options: Any) -> Any:
+    import bide
+
+    app = flask_bare()
+    app.wsgi_app = bide.wsgi.RateLimit(app.wsgi_app, LIMIT, **options)
+    return app
+
+
+def flask_bide_silent() -> Any:
+    return flask_bide(fields=())
+
+
+def flask_flask_limiter() -> Any:
+    from flask import request
+    from flask_limiter import Limiter
+
+    app = flask_bare()
+    Limiter(
+        lambda: request.headers["authorization"],
+        app=app,
+        default_limits=[LIMIT],
+        headers_enabled=True,
+        storage_uri="memory://",
+    )
+    return app
+
+
+class Variant(NamedTuple):
+    label: str
+    app: str
+    field: bytes
+    """What must stand in each response; ``b""``: nothing."""
+
+
+ASGI = (
+    Variant("bare", "fastapi_bare", b""),
+    Variant("bide", "fastapi_bide", b"x-ratelimit-remaining: "),
+    Variant("bide, without fields", "fastapi_bide_silent", b""),
+    Variant("slowapi", "fastapi_slowapi", b"x-ratelimit-remaining: "),
+)
+WSGI = (
+    Variant("bare", "flask_bare", b""),
+    Variant("bide", "flask_bide", b"x-ratelimit-remaining: "),
+    Variant("bide, without fields", "flask_bide_silent", b""),
+    Variant("flask-limiter", "flask_flask_limiter", b"x-ratelimit-remaining: "),
+)
+UVICORN = "-m uvicorn --factory {module}:{app} --port {port} --log-level error --no-access-log"
+GRANIAN = "-m granian --factory {module}:{app} --port {port} --log-level error --workers 1 --interface {kind}"
+GROUPS = {
+    "FastAPI, uvicorn": (UVICORN, "asgi", ASGI),
+    "FastAPI, granian": (GRANIAN, "asgi", ASGI),
+    "Flask, granian": (GRANIAN, "wsgi", WSGI),
+}
+
+
+# Asking ----------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """A server in a process of its own, and the connections to it."""
+
+    def __init__(self, command: str, kind: str, variant: Variant) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        words = command.format(module=HERE.stem, app=variant.app, port=port, kind=kind).split()
+        # By -c and not -I: the servers find this file's applications in the folder that they run in.
+        self.process = subprocess.Popen([sys.executable, *words], cwd=HERE.parent)
+        self.field = variant.field
+        self.connections = [self.connect(port) for _ in range(CONNECTIONS)]
+        self.exchange(WARM_UP)
+        self.processes = tree(self.process.pid)  # some servers run their worker in a child
+
+    def connect(self, port: int) -> socket.socket:
+        while True:
+            assert self.process.poll() is None, "the server has stopped"
+            with contextlib.suppress(ConnectionRefusedError):
+                return socket.create_connection(("127.0.0.1", port), timeout=30)
+            time.sleep(0.05)  # a server gives no other sign that it listens
+
+    def processor_seconds(self) -> float:
+        return sum(time.clock_gettime(processor_clock(pid)) for pid in self.processes)
+
+    def exchange(self, requests: int) -> None:
+        for _ in range(requests // len(self.connections)):
+            for connection in self.connections:
+                connection.sendall(REQUEST)
+            for connection in self.connections:
+                answer = b""
+                while not answer.endswith(BODY):
+                    answer += connection.recv(65_536)
+                assert answer.startswith(b"HTTP/1.1 200 "), answer
+                assert self.field in answer.lower(), answer
+
+    def ask(self, requests: int) -> tuple[float, float]:
+        """Requests per second by the clock, and by the processor time that they took."""
+        used, began = self.processor_seconds(), time.perf_counter()
+        self.exchange(requests)
+        seconds = time.perf_counter() - began
+        return requests / seconds, requests / (self.processor_seconds() - used)
+
+    def stop(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        self.process.terminate()
+        self.process.wait()
+
+
+def processor_clock(pid: int) -> int:
+    """The clock of a process' processor time, as Linux' ``clock_getcpuclockid`` makes it."""
+    return (~pid << 3) | 2
+
+
+def tree(pid: int) -> list[int]:
+    """A process and those below it."""
+    found = [pid]
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread may end at any moment
+            for child in (thread / "children").read_text().split():
+                found += tree(int(child))
+    return found
+
+
+@contextlib.contextmanager
+def running(command: str, kind: str, variants: tuple[Variant, ...]) -> Iterator[list[Server]]:
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for variant in variants:
+            servers.append(Server(command, kind, variant))
+            stack.callback(servers[-1].stop)
+        yield servers
+
+
+class Row(NamedTuple):
+    group: str
+    variant: str
+    by_clock: float
+    """Requests per second, the median of the rounds."""
+    by_processor: float
+    """Requests per second of processor time, the median of the rounds."""
+    rate: list[float]
+    """Its rate by processor divided by the bare application's: lower quartile, median, upper quartile."""
+    rate_by_clock: list[float]
+
+
+def measure(group: str, rounds: int) -> list[Row]:
+    command, kind, variants = GROUPS[group]
+    rates: list[list[tuple[float, float]]] = [[] for _ in variants]
+    with running(command, kind, variants) as servers:
+        for turn in range(rounds):
+            # Everybody is first equally often: the first one after a pause finds cold caches.
+            for place in range(len(servers)):
+                index = (turn + place) % len(servers)
+                rates[index].append(servers[index].ask(BURST))
+
+    def quartiles(index: int, which: int) -> list[float]:
+        pairs = zip(rates[index], rates[0], strict=True)
+        return statistics.quantiles([own[which] / bare[which] for own, bare in pairs], n=4)
+
+    return [
+        Row(
+            group,
+            variant.label,
+            statistics.median(rate[0] for rate in rates[index]),
+            statistics.median(rate[1] for rate in rates[index]),
+            quartiles(index, 1),
+            quartiles(index, 0),
+        )
+        for index, variant in enumerate(variants)
+    ]
+
+
+# Telling ---------------------------------------------------------------------------------------------------
+
+
+def percent(rate: float) -> str:
+    return f"{(1 - rate) * 100:+.1f} %"
+
+
+def table(rows: list[Row]) -> str:
+    lines = [
+        "| | requests/s | requests per processor second | cost: median (quartiles) | cost by the clock |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        low, median, high = row.rate
+        cost = "-" if row.variant == "bare" else f"{percent(median)} ({percent(high)} .. {percent(low)})"
+        clock = "-" if row.variant == "bare" else percent(row.rate_by_clock[1])
+        missed = " **missed**" if row.variant == "bide" and median < AIM else ""
+        lines.append(
+            f"| {row.group}: {row.variant} | {row.by_clock:,.0f} | {row.by_processor:,.0f}"
+            f" | {cost}{missed} | {clock} |"
+        )
+    return "\n".join(lines)
+
+
+def versions() -> str:
+    names = (
+        "bide",
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "granian",
+        "flask",
+        "slowapi",
+        "flask-limiter",
+        "limits",
+    )
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=200, help="bursts of each server")
+    parser.add_argument(
+        "--group", choices=GROUPS, action="append", help="default: all; then nothing is written"
+    )
+    options = parser.parse_args()
+    rows = [row for group in options.group or GROUPS for row in measure(group, options.rounds)]
+    print(table(rows))
+    if options.group:
+        return
+    where = (
+        f"Measured on {date.today()}: {os.cpu_count()} cores, {platform.system()}; "
+        f"CPython {platform.python_version()}; {versions()}. {options.rounds} rounds of {BURST} requests."
+    )
+    RESULTS.write_text(json.dumps({"where": where, "rows": [row._asdict() for row in rows]}, indent=1) + "\n")
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n\n{where}\n\n{table(rows)}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
