@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust check bench bench-peers clean
+.PHONY: help setup demo test test-python test-rust test-freethreaded check bench bench-peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,17 @@ test-python: setup
 test-rust:
 	@echo "test: the Rust suite"
 	@cargo test --quiet --locked --package bide-core
+
+test-freethreaded: ## the limiter's suite in parallel threads, and a hammer, on a free-threaded CPython (PYTHON=...)
+	@$(PYTHON) -c 'import sys; sys.exit(getattr(sys, "_is_gil_enabled", lambda: True)())' || \
+	  { echo "this needs a free-threaded CPython 3.13 or newer: make test-freethreaded PYTHON=/path/to/python3.13t"; exit 2; }
+	@echo "test-freethreaded: bide without the GIL in .venv-freethreaded"
+	@test -x .venv-freethreaded/bin/python || $(PYTHON) -m venv .venv-freethreaded
+	@CARGO_TARGET_DIR=target/freethreaded .venv-freethreaded/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --config-settings=build-args=--no-default-features . ./benches/noop pytest pytest-run-parallel 'hypothesis<6.140'
+	@BIDE_HAMMER_WINDOWS=10000 .venv-freethreaded/bin/python -m pytest -q tests/limiter/test_hammer.py
+	@.venv-freethreaded/bin/python -m pytest -q tests/limiter --parallel-threads=4
+	@.venv-freethreaded/bin/python benches/threads.py
 
 check: setup ## linters and type checkers, Python and Rust
 	@echo "check: ruff"

@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import threading
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -21,17 +23,36 @@ def implementation(request: pytest.FixtureRequest) -> ModuleType:
     return importlib.import_module(MODULES[request.param])
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+class ClockOfEachThread:
+    """A fake clock for each thread that runs a test: in parallel runs they share its fixtures, but not its time."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def of_this_thread(self) -> FakeClock:
+        clock: FakeClock | None = getattr(self._local, "clock", None)
+        if clock is None:
+            clock = self._local.clock = FakeClock()
+        return clock
+
+    def __call__(self) -> float:
+        return self.of_this_thread()()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.of_this_thread(), name)
 
 
 @pytest.fixture
-def make(implementation: ModuleType, clock: FakeClock) -> Callable[..., Limiter]:
+def clock() -> ClockOfEachThread:
+    return ClockOfEachThread()
+
+
+@pytest.fixture
+def make(implementation: ModuleType, clock: ClockOfEachThread) -> Callable[..., Limiter]:
     """Makes a limiter on the test's fake clock (``clock=None``: the system's)."""
 
     def make(*limits: object, **options: object) -> Limiter:
-        limiter: Limiter = implementation.Limiter(*limits, **{"clock": clock, **options})
+        limiter: Limiter = implementation.Limiter(*limits, **{"clock": clock.of_this_thread(), **options})
         return limiter
 
     return make

@@ -13,7 +13,10 @@ from bide.limiter import Limiter
 
 Make = Callable[..., Limiter]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork"),
+    pytest.mark.thread_unsafe,  # a child is forked from one thread, and warnings are the whole process'
+]
 
 
 def in_child(function: Callable[[], str]) -> str:

@@ -18,7 +18,9 @@ def packed(word: list[Any] | None) -> int | None:
     return None if word is None else window.pack(word[0], COUNTS.get(word[1], word[1]))
 
 
-@pytest.mark.parametrize("vector", TABLE["vectors"], ids=lambda vector: f"{vector['function']}: {vector['name']}")
+@pytest.mark.parametrize(
+    "vector", TABLE["vectors"], ids=lambda vector: f"{vector['function']}: {vector['name']}"
+)
 def test_window_vector(vector: dict[str, Any]) -> None:
     word, now, cost = packed(vector["word"]), vector["now"], vector.get("cost", 1)
     assert word is not None
