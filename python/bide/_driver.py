@@ -22,7 +22,7 @@ from bide._flow import Cause, Discard, Exchange, Failed, Flow, Send, Sleep, Verd
 from bide._foreign import deferred, status_of
 from bide._ledger import Ledger
 from bide.errors import Deferred
-from bide.policy import HTTP, Action, Decision, Policy, Quota, Reason, Reply, decide, failure_of
+from bide.policy import HTTP, Action, Budget, Decision, Policy, Quota, Reason, Reply, decide, failure_of
 
 if TYPE_CHECKING:
     from bide.limiter import Limiter, Outcome
@@ -57,6 +57,12 @@ UNKNOWN_LIMIT = "67000000/minute"
 """For a policy whose vendor publishes no limit: bounds nothing by itself, but remembers, for every caller
 that shares it, what the server's replies state and how long it has refused a key."""
 
+MOST_HOSTS = 1_024
+"""Hosts whose retry budgets are remembered."""
+
+OVERSPENT = (
+    "Too many of this host's requests have failed to repeat this one as well: cease now and resume later."
+)
 CLOSED = "The client was closed while this request waited: make it again, not before the time given."
 
 logger = logging.getLogger("bide")
@@ -81,6 +87,7 @@ class Options(TypedDict, total=False):
     on_decision: Callable[[Decision], object] | None
     on_wait: Callable[[Sleep], object] | None
     on_defer: Literal["raise", "return"]
+    budget: Budget | Literal[False] | None
     clock: Clock | None
 
 
@@ -119,6 +126,8 @@ class Driver:
         on_decision: called with each Decision.
         on_wait: called with each Sleep before it begins.
         on_defer: "raise" the client's ``Deferred``, or "return" the last response as it is.
+        budget: how many repetitions of failed requests are too many for a host. None is ``bide.Budget()``,
+            a fifth of its requests and a hundred in ten seconds at least; False sets no bound.
         clock: monotonic seconds when called, Unix time by ``.time()``; for tests.
 
     Raises:
@@ -138,6 +147,7 @@ class Driver:
         on_decision: Callable[[Decision], object] | None = None,
         on_wait: Callable[[Sleep], object] | None = None,
         on_defer: Literal["raise", "return"] = "raise",
+        budget: Budget | Literal[False] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if policy is not None and not isinstance(policy, Policy):
@@ -146,6 +156,8 @@ class Driver:
             raise ValueError(f'on_defer must be "raise" or "return", not {on_defer!r}')
         if limiter is not None and limiter is not False and not hasattr(limiter, "contact"):
             raise TypeError("limiter must be a bide.Limiter, None (made of the policy's limits) or False")
+        if budget is not None and budget is not False and not isinstance(budget, Budget):
+            raise TypeError("budget must be a bide.Budget, None (the usual one) or False (none)")
         if key is not None and not callable(key) and not isinstance(key, str | bytes):
             raise TypeError(f"key must be str, bytes, or a function of a request, not {type(key).__name__}")
         self.raises_deferred = on_defer == "raise"
@@ -165,6 +177,8 @@ class Driver:
         self._unix: Callable[[], float] = time.time if clock is None else clock.time
         self._buckets = Buckets()
         self._ledger = Ledger()
+        self._budget = Budget() if budget is None else budget
+        self._budgets: dict[str, Budget] = {}
         self._closing = threading.Event()
         # Made now, so that a mistake in an option shows here and not at the first request.
         self._lanes = {"": self._lane(HTTP if policy is None else policy)}
@@ -236,11 +250,13 @@ class Driver:
         key = self.key_of(exchange) if lane.limiter is not None else b""
         started = self._monotonic()
         attempt = 1
+        repeats = False
         while True:
             counter = self._buckets.key(key, exchange.method, exchange.target) if lane.names_buckets else key
             admission = yield from self._admit(lane, counter, exchange, started, closing)
             if isinstance(admission, Decision):
                 return Verdict(None, admission)
+            self._count(exchange.host, repeats)
             answer: object = None
             learned: Decision | None = None
             try:
@@ -272,6 +288,10 @@ class Driver:
                     decision = self._put_off(
                         decision, "The caller's own time-out leaves no time for another try."
                     )
+                repeats = decision.action is Action.RETRY and decision.reason is not Reason.RATE_LIMITED
+                if repeats and not self._has_budget(exchange.host):
+                    decision = decision.replace(wait=max(decision.wait, lane.policy.resume_after))
+                    decision = self._put_off(decision, OVERSPENT)
                 self._report(exchange, decision, answer)
             except Exception:  # A hook's, a store's or the caller's own: passed on when nothing is left open.
                 if answer is not None and not isinstance(answer, BaseException):
@@ -319,6 +339,19 @@ class Driver:
             told = outcome.probing
             if closing.is_set():
                 return self._put_off(self._no_room(wait, outcome), CLOSED)
+
+    def _count(self, host: str, repeats: bool) -> None:
+        if isinstance(self._budget, Budget):
+            budget = self._budgets.get(host, self._budget)
+            now = self._monotonic()
+            self._budgets[host] = budget.after_retry(now) if repeats else budget.after_request(now)
+            if len(self._budgets) > MOST_HOSTS:
+                self._budgets.pop(next(iter(self._budgets)), None)
+
+    def _has_budget(self, host: str) -> bool:
+        """Whether a failure may be repeated, or too many have been: a refusal states its own pace."""
+        budget = self._budgets.get(host)
+        return budget is None or budget.allows(self._monotonic())
 
     def _is_late(self, exchange: Exchange, started: float, wait: float) -> bool:
         return exchange.deadline is not None and self._monotonic() - started + wait > exchange.deadline

@@ -269,3 +269,25 @@ def test_a_wrong_option_is_refused_with_what_to_write(
 ) -> None:
     with pytest.raises(error, match=words):
         Driver(**options)  # type: ignore[arg-type]  # the mistakes under test
+
+
+def test_an_outage_is_not_multiplied_once_the_hosts_budget_is_spent() -> None:
+    time = clock()
+    driver = clever(time, budget=bide.Budget(ratio=0.0, floor=2, period=600.0))
+    done, verdict = play(driver.flow(GET), itertools.repeat(bide.Reply(503, {})), time)
+    assert [step for step in done if isinstance(step, Send)] == [Send(1), Send(2), Send(3)]
+    assert verdict.decision.action is bide.Action.DEFER
+    assert "Too many" in verdict.decision.advice
+    assert verdict.decision.resume_at == pytest.approx(time.time() + 900.0)
+    elsewhere = GET._replace(host="another.example")
+    done, _ = play(driver.flow(elsewhere), [bide.Reply(503, {}), bide.Reply(200, {})], time)
+    assert len([step for step in done if isinstance(step, Send)]) == 2
+
+
+def test_a_refusal_that_states_its_wait_costs_no_budget() -> None:
+    time = clock()
+    driver = clever(time, budget=bide.Budget(ratio=0.0, floor=0))
+    refused = bide.Reply(429, fields(0, START_AT + 7))
+    done, verdict = play(driver.flow(GET), [refused, bide.Reply(200, {})], time)
+    assert len([step for step in done if isinstance(step, Send)]) == 2
+    assert verdict.decision.action is bide.Action.PROCESS

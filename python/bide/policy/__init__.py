@@ -9,6 +9,7 @@ I/O, no threads, no logging, and nothing of bide but itself.
 """
 
 from bide.policy._backoff import Backoff
+from bide.policy._budget import Budget
 from bide.policy._dialect import Dialect, Field, Override, Refill, StructuredWindows, When, Window
 from bide.policy._engine import decide, explain
 from bide.policy._explain import Explanation, FieldNote
@@ -23,6 +24,7 @@ __all__ = [
     "HTTP",
     "Action",
     "Backoff",
+    "Budget",
     "Decision",
     "Dialect",
     "Explanation",
