@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Backoff"]
 
-JITTERS = ("none", "full", "equal", "decorrelated", "spread")
+SHARES = {"none": (1.0, 0.0), "full": (0.0, 1.0), "equal": (0.5, 0.5), "spread": (1.0, 0.25)}
+"""Jitter -> the share of the exponential wait that is sure, and the share that the draw decides."""
+
+JITTERS = (*SHARES, "decorrelated")
+
+MAX_STEPS = 64
+"""Doublings from a base to its cap: 2**64 is far above any ratio of two waits."""
 
 
 class Backoff(Record):
     """A doubling wait with jitter, as a value.
 
     Attributes:
-        base: seconds after the first failed attempt, above 0.
+        base: seconds after the first failed attempt, a nanosecond at least.
         cap: seconds that no wait exceeds before jitter is added, at least ``base``.
         jitter: "none", "full", "equal", "decorrelated" or "spread".
 
@@ -54,8 +60,10 @@ class Backoff(Record):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise TypeError(f"Backoff.{name} is a number of seconds, got {value!r}")
-        if not 0 < self.base <= self.cap < 1e9:
-            raise ValueError(f"Backoff needs 0 < base <= cap < 1e9 seconds, got {self.base!r}, {self.cap!r}")
+        if not 1e-9 <= self.base <= self.cap < 1e9:
+            raise ValueError(
+                f"Backoff needs 0 < base <= cap < 1e9 seconds (and 1e-9 at least), got {self.base!r}, {self.cap!r}"
+            )
         if self.jitter not in JITTERS:
             raise ValueError(f"Backoff.jitter is one of {', '.join(JITTERS)}; got {self.jitter!r}")
         return make(type(self), (float(self.base), float(self.cap), self.jitter))
@@ -81,29 +89,41 @@ class Backoff(Record):
             raise ValueError(f"attempt is 1 for the first try, got {attempt!r}")
         if not 0.0 <= draw < 1.0:
             raise ValueError(f"draw is a number in [0, 1), got {draw!r}")
-        return jittered(self.base, self.cap, self.jitter, attempt, draw, previous)
+        if self.jitter == "decorrelated" and previous is not None:
+            return min(self.cap, self.base + draw * max(0.0, 3.0 * previous - self.base))
+        return self.steps().wait(attempt, draw)
+
+    def steps(self) -> Steps:
+        """The same waits as a table."""
+        return Steps(self.base, self.cap, self.jitter)
 
 
-def jittered(
-    base: float, cap: float, jitter: str, attempt: int, draw: float, previous: float | None
-) -> float:
-    """The wait of a checked backoff."""
-    if jitter == "decorrelated":
-        if previous is None:
-            previous = _exponential(base, cap, attempt - 1)
-        return min(cap, base + draw * max(0.0, 3.0 * previous - base))
-    wait = _exponential(base, cap, attempt)
-    if jitter == "spread":
-        return wait + draw * wait / 4.0
-    if jitter == "full":
-        return draw * wait
-    if jitter == "equal":
-        return wait / 2.0 + draw * wait / 2.0
-    return wait
+class Steps:
+    """A compiled backoff: for each attempt the least wait and how far above it a draw may lead.
 
+    Every strategy is linear in the draw, so nothing but the table's length depends on the attempt.
+    """
 
-def _exponential(base: float, cap: float, attempt: int) -> float:
-    # 2.0**200 is far above any ratio of two waits that matters, and far below overflow.
-    if attempt > 200:
-        return cap
-    return min(cap, base * 2.0 ** (attempt - 1 if attempt > 1 else 0))
+    __slots__ = ("ceiling", "last", "table")
+
+    def __init__(self, base: float, cap: float, jitter: str) -> None:
+        waits = [base]
+        while waits[-1] < cap and len(waits) < MAX_STEPS:
+            waits.append(min(cap, waits[-1] * 2.0))
+        if jitter == "decorrelated":
+            befores = [base, *waits]
+            self.table = tuple((base, max(0.0, 3.0 * before - base)) for before in befores)
+        else:
+            least, above = SHARES[jitter]
+            self.table = tuple((least * wait, above * wait) for wait in waits)
+        self.last = self.table[-1]
+        self.ceiling = cap * 1.25 if jitter == "spread" else cap
+
+    def wait(self, attempt: int, draw: float) -> float:
+        """The wait after an attempt, both checked before."""
+        try:
+            least, above = self.table[attempt - 1]
+        except IndexError:
+            least, above = self.last
+        wait = least + draw * above
+        return min(self.ceiling, wait)

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import os
 from _random import Random
+from time import time
 
-from bide.policy._backoff import jittered
 from bide.policy._explain import Recorder
 from bide.policy._headers import collect
 from bide.policy._policy import HTTP, Policy
@@ -34,7 +34,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bide.policy._dialect import When
     from bide.policy._explain import Explanation
-    from bide.policy._headers import Found
     from bide.policy._policy import Program
     from bide.policy._wait import Ends
 
@@ -99,6 +98,7 @@ def decide(
     body: object = None,
     idempotent: bool = False,
     repeatable: bool = True,
+    _recorder: Recorder | None = None,
 ) -> Decision:
     """What to do with a reply.
 
@@ -130,58 +130,6 @@ def decide(
     >>> decision.action, decision.wait, decision.source
     (<Action.RETRY: 'retry'>, 30.0, 'x-ratelimit-reset')
     """
-    return _walk(reply, policy, attempt, method, elapsed, now, draw, body, idempotent, repeatable, None)
-
-
-def explain(
-    reply: object,
-    policy: Policy = HTTP,
-    *,
-    attempt: int = 1,
-    method: str | None = None,
-    elapsed: float = 0.0,
-    now: float | None = None,
-    draw: float | None = None,
-    body: object = None,
-    idempotent: bool = False,
-    repeatable: bool = True,
-) -> Explanation:
-    """The decision and how it came about: the same walk as ``decide``, recorded.
-
-    Args:
-        reply, policy, attempt, method, elapsed, now, draw, body, idempotent, repeatable: as for ``decide``.
-
-    Returns:
-        The decision, every field that was read or dropped and why, and every rule that applied.
-
-    Raises:
-        TypeError, ValueError: as for ``decide``.
-
-    >>> from bide.policy import Reply
-    >>> explanation = explain(Reply(503, {"Retry-After": "soon"}), now=0.0, draw=0.0)
-    >>> print(explanation.dropped[0])
-    retry-after: 'soon' dropped: not whole_seconds or http_date or seconds
-    """
-    recorder = Recorder()
-    decision = _walk(
-        reply, policy, attempt, method, elapsed, now, draw, body, idempotent, repeatable, recorder
-    )
-    return recorder.explanation(decision)
-
-
-def _walk(
-    reply: object,
-    policy: Policy,
-    attempt: int,
-    method: str | None,
-    elapsed: float,
-    now: float | None,
-    draw: float | None,
-    body: object,
-    idempotent: bool,
-    repeatable: bool,
-    recorder: Recorder | None,
-) -> Decision:
     if (
         attempt.__class__ is not int
         or attempt < 1
@@ -196,42 +144,42 @@ def _walk(
         raise TypeError(
             f"policy is a bide.Policy such as bide.CLEVER, got {policy!r}; by name: bide.policies.load()"
         )
-    program = policy.program
+    program, recorder = policy.program, _recorder
 
     # What came back.
-    status: int | Failure
     headers: object
-    if isinstance(reply, Reply):
-        status, headers = reply.outcome, reply.lowered
+    if reply.__class__ is Reply:
+        status, headers, failure = reply.code, reply.lowered, reply.failure
         if body is None:
             body = reply.body
     else:
-        status, headers = unpack(reply)
-    found: Found = {}
+        status, headers, failure = unpack(reply)
     refused, silent = False, True
-    if isinstance(status, Failure):
-        action, sure = RETRY, status is CONNECT
-        reason, advice = FAILURES[status]
+    if failure is not None:
+        action, sure = RETRY, failure is CONNECT
+        reason, advice = FAILURES[failure]
         if recorder is not None:
-            recorder.step(f"no response: {status}")
+            recorder.step(f"no response: {failure}")
     else:
         found = collect(headers, program, recorder)
         action, reason, advice, sure, plain = program.rules[status]
         refused = status in program.refused_statuses
         if recorder is not None:
             recorder.step(f"status {status}: {action} ({reason})")
-        silent = len(found) < 3 and found.keys() <= ONLY_CLOCK and (body is None or not program.reads_body)
+        silent = not found or (len(found) < 3 and found.keys() <= ONLY_CLOCK)
+        if body is not None and program.reads_body:
+            silent = False
         if silent and action is not RETRY and not refused:
             return plain
 
     # What it says about limits and time.
-    source = Source(found, body if program.reads_body else None, now, program.by_date, recorder)
     explicit: float | None = None
     held: float | None = None
     place = held_by = ""
     quota: Quota | None = None
     quotas: tuple[Quota, ...] = ()
     if not silent:
+        source = Source(found, body if program.reads_body else None, now, program.by_date, recorder)
         if recorder is not None and "date" in found:
             recorder.step(f"by its Date, the client's clock is {source.local() - source.server():+.0f} s off")
         stated: list[Quota] = []
@@ -252,8 +200,13 @@ def _walk(
                 if explicit is not None:
                     place = wait.place
                     break
-        if stated:
-            held, held_by = used_up(quotas, ends, refused)
+        if quota is not None:
+            if len(stated) > 1:
+                held, held_by = used_up(quotas, ends, refused)
+            elif (quota.remaining is None and refused) or (
+                quota.remaining is not None and quota.remaining <= 0
+            ):
+                held, held_by = ends[0]
         if explicit is not None:
             quota, quotas = _ended(quota, quotas, explicit, source, action is RETRY or refused)
     if refused:
@@ -297,7 +250,7 @@ def _walk(
     if seconds is None or (explicit is None and not refused):
         if draw is None:
             draw = _draw()
-        backoff = jittered(*program.backoff, attempt, draw, None)
+        backoff = program.backoff.wait(attempt, draw)
         if seconds is None or backoff >= seconds:
             seconds, source_, is_stated = backoff, "backoff", False
             if recorder is not None:
@@ -337,7 +290,54 @@ def _walk(
     if recorder is not None:
         recorder.step(f"deferred: {why}")
     advice = f"Cease now and resume in {_span(seconds)}: {why}."
-    return make(Decision, (DEFER, seconds, source.local() + seconds, reason, advice, quota, quotas, source_))
+    at = (time() if now is None else now) if silent else source.local()
+    return make(Decision, (DEFER, seconds, at + seconds, reason, advice, quota, quotas, source_))
+
+
+def explain(
+    reply: object,
+    policy: Policy = HTTP,
+    *,
+    attempt: int = 1,
+    method: str | None = None,
+    elapsed: float = 0.0,
+    now: float | None = None,
+    draw: float | None = None,
+    body: object = None,
+    idempotent: bool = False,
+    repeatable: bool = True,
+) -> Explanation:
+    """The decision and how it came about: the same walk as ``decide``, recorded.
+
+    Args:
+        reply, policy, attempt, method, elapsed, now, draw, body, idempotent, repeatable: as for ``decide``.
+
+    Returns:
+        The decision, every field that was read or dropped and why, and every rule that applied.
+
+    Raises:
+        TypeError, ValueError: as for ``decide``.
+
+    >>> from bide.policy import Reply
+    >>> explanation = explain(Reply(503, {"Retry-After": "soon"}), now=0.0, draw=0.0)
+    >>> print(explanation.dropped[0])
+    retry-after: 'soon' dropped: not whole_seconds or http_date or seconds
+    """
+    recorder = Recorder()
+    decision = decide(
+        reply,
+        policy,
+        attempt=attempt,
+        method=method,
+        elapsed=elapsed,
+        now=now,
+        draw=draw,
+        body=body,
+        idempotent=idempotent,
+        repeatable=repeatable,
+        _recorder=recorder,
+    )
+    return recorder.explanation(decision)
 
 
 def _check_numbers(attempt: int, elapsed: float, now: float | None, draw: float | None) -> None:

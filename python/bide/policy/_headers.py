@@ -29,12 +29,18 @@ MAX_CLASSES = 64
 MAX_NAME = 64
 """Characters of a name that patterns are tried on."""
 
+MAX_SPELLINGS = 256
+"""Names, as they were spelled, that a policy remembers."""
+
 MAX_FIELDS = 128
 """Fields of one reply that are kept."""
 
 
 def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
-    """The fields that a policy wants, in one pass over a response's own headers."""
+    """The fields that a policy wants, in one pass over a response's own headers.
+
+    Where none of them tells anything (a ``Date`` alone does not), an empty collection may come back.
+    """
     listing = _LISTINGS.get(headers.__class__)
     if listing is None:
         listing = _listing_of(headers)
@@ -47,29 +53,49 @@ def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
                     name = wanted_bytes[octets]
                     found[name] = _joined(found[name], value) if name in found else value
             return found
-        wanted = program.wanted
         if listing is _urllib3_pairs:
-            for name, values in headers._container.items():
-                if name in wanted:
-                    if len(values) == 2 and values[1].__class__ is str:
-                        found[name] = values[1]
-                    else:
-                        for value in values[1:]:
-                            _add(found, name, value, program, None)
+            container = headers._container
+            if not program.telling.isdisjoint(container):
+                wanted = program.wanted
+                for name, values in container.items():
+                    if name in wanted:
+                        if len(values) == 2 and values[1].__class__ is str:
+                            found[name] = values[1]
+                        else:
+                            for value in values[1:]:
+                                _add(found, name, value, program, None)
             return found
         if listing is _dict_pairs:
-            for name, value in headers.items():
-                if name.__class__ is str and value.__class__ is str:
-                    lower = name.lower()
-                    if lower in wanted:
-                        found[lower] = _joined(found[lower], value) if lower in found else value
-                else:
-                    _add(found, name, value, program, None)
+            if not program.mute.issuperset(headers):
+                spelled = program.spelled
+                for name, value in headers.items():
+                    lower = spelled.get(name)
+                    if lower is None:
+                        lower = _spelled(name, program)
+                    if lower:
+                        if value.__class__ is str and lower not in found:
+                            found[lower] = value
+                        else:
+                            _add(found, name, value, program, None)
             return found
     pairs: Iterable[tuple[object, object]] = listing(headers)
     for field, text in pairs:
         _add(found, field, text, program, recorder)
     return found
+
+
+def _spelled(name: object, program: Program) -> str:
+    """The wanted name that is spelled so, else ""; remembers it, for servers send the same names."""
+    if isinstance(name, bytes):
+        name = name.decode("latin-1")
+    if not isinstance(name, str):
+        return ""
+    lower = program.wanted.get(name.lower(), "")
+    if len(name) <= MAX_NAME and len(program.spelled) < MAX_SPELLINGS:
+        program.spelled[name] = lower
+        if lower not in program.telling:
+            program.mute.add(name)
+    return lower
 
 
 def _add(found: Found, name: object, value: object, program: Program, recorder: Recorder | None) -> None:

@@ -35,8 +35,8 @@ class Program:
 
     __slots__ = (
         "backoff", "by_date", "combine", "conditional", "deadline", "default_wait", "final", "margin",
-        "max_wait", "override", "patterns", "reads_body", "refused_statuses", "refused_when", "retries",
-        "rules", "wait_on_success", "waits", "wanted", "wanted_bytes", "windows",
+        "max_wait", "mute", "override", "patterns", "reads_body", "refused_statuses", "refused_when", "retries",
+        "rules", "spelled", "telling", "wait_on_success", "waits", "wanted", "wanted_bytes", "windows",
     )  # fmt: skip
 
     def __init__(self, policy: Policy) -> None:
@@ -61,7 +61,7 @@ class Program:
         self.retries = policy.retries
         self.max_wait = policy.max_wait
         self.deadline = policy.deadline
-        self.backoff = (policy.backoff.base, policy.backoff.cap, policy.backoff.jitter)
+        self.backoff = policy.backoff.steps()
         conditions = (*dialect.refused_when, *dialect.final)
         fields = [wait for wait in dialect.waits if isinstance(wait, Field)]
         for part in (*dialect.windows, *dialect.waits):
@@ -79,6 +79,10 @@ class Program:
         self.patterns = tuple(tuple(name.split("*")) for name in names if "*" in name)
         self.wanted = {name: name for name in names if "*" not in name}
         self.wanted_bytes = {name.encode(): name for name in self.wanted}
+        self.telling = frozenset(self.wanted) - {"date", "age"}
+        # Spellings of names that were met: those that tell nothing, and what each one spells.
+        self.mute: set[str] = set()
+        self.spelled: dict[str, str] = {}
         self.rules = Ruling(policy.statuses)
 
     def __eq__(self, other: object) -> bool:
@@ -91,19 +95,21 @@ class Program:
 class Ruling(dict[int, Ruled]):
     """Status to its compiled row, total over every int."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ()
 
     def __init__(self, rows: tuple[Rule, ...]) -> None:
-        self._rules = _status.Rules(rows)
-        super().__init__((status, _ruled(rule)) for status, rule in self._rules.items())
+        super().__init__((rule.status, _ruled(rule)) for rule in (*_status.GENERAL, *rows))
 
     def __missing__(self, status: int) -> Ruled:
-        return _ruled(self._rules[status])
+        return CLASSES[status // 100 - 1] if 100 <= status <= 599 else self[500]
 
 
 def _ruled(rule: Rule) -> Ruled:
     decision = Decision(rule.action, reason=rule.reason, advice=rule.advice)
     return rule.action, rule.reason, rule.advice, rule.not_acted, decision
+
+
+CLASSES = tuple(map(_ruled, _status.CLASSES))
 
 
 class Policy(Record):

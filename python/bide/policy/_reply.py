@@ -43,15 +43,15 @@ class Reply:
     Reply(failure='timeout', method='POST')
     """
 
-    __slots__ = ("body", "failure", "headers", "idempotent", "lowered", "method", "outcome", "status")
+    __slots__ = ("body", "code", "failure", "headers", "idempotent", "lowered", "method", "status")
 
     body: object
+    code: int
     failure: Failure | None
     headers: tuple[tuple[str, str], ...]
     idempotent: bool
     lowered: tuple[tuple[str, str], ...]
     method: str
-    outcome: int | Failure
     status: int | None
 
     def __init__(
@@ -71,7 +71,7 @@ class Reply:
         pairs = tuple(_own_pairs(headers))
         values = {
             "status": status,
-            "outcome": status if failure is None else failure,
+            "code": 0 if status is None else int(status),
             "headers": pairs,
             "lowered": tuple((name.lower(), value) for name, value in pairs),
             "method": check_method(method),
@@ -132,28 +132,28 @@ WHAT_TO_PASS = (
 )
 
 
-def unpack(reply: object) -> tuple[int | Failure, object]:
+def unpack(reply: object) -> tuple[int, object, Failure | None]:
     """A foreign response's status and headers, or the failure that an exception stands for.
 
     Raises:
         TypeError: it is neither.
     """
-    status: Any = getattr(reply, _STATUS.get(type(reply), "status_code"), None)
+    status: object = getattr(reply, _STATUS.get(reply.__class__, "status_code"), None)
     if status.__class__ is int:
-        return status, getattr(reply, "headers", None)
+        return status, getattr(reply, "headers", None), None
     for name in ("status_code", "status", "code"):
         status = getattr(reply, name, None)
         if isinstance(status, int) and not isinstance(status, bool):
             if len(_STATUS) < MAX_CLASSES:
                 _STATUS[type(reply)] = name
-            return int(status), getattr(reply, "headers", None)
+            return int(status), getattr(reply, "headers", None), None
     if isinstance(reply, BaseException):
         response = _attribute(reply, "response")
         if response is not None:
             return unpack(response)
         failure = failure_of(reply)
         if failure is not None:
-            return failure, None
+            return 0, None, failure
     raise TypeError(f"{WHAT_TO_PASS}; got {type(reply).__name__}")
 
 

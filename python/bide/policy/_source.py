@@ -26,13 +26,23 @@ MAX_VALUES = 32
 _UNREAD = object()
 
 
+MAX_LABEL = 100
+"""Characters of a bucket's name that are kept."""
+
+
+def label(text: str | None) -> str | None:
+    """A server's name for a counter, shortened; None where it is none that can be shown."""
+    text = (text or "")[:MAX_LABEL]
+    return text if text and text.isprintable() else None
+
+
 class Source:
     """What a reply says, read as far as it is asked: its wanted fields, its body, its clock and the
     client's."""
 
     __slots__ = ("_json", "_now", "_server", "body", "by_date", "found", "recorder")
 
-    memo: tuple[str | bytes, int] = ("", 0)
+    memo: tuple[str | bytes, float] = ("", 0.0)
     """The last Date that was read: replies of one second carry the same text. A pure function's memory."""
 
     def __init__(
@@ -70,25 +80,26 @@ class Source:
         client's."""
         at = self._server
         if at is None:
-            at = self._server = self._read_date()
+            date = self.found.get("date")
+            if date is None or not self.by_date:
+                at = self.local()
+            else:
+                known, at = Source.memo
+                if known != date:
+                    at = self._read_date(date)
+                if "age" in self.found:
+                    at += self.age()
+            self._server = at
         return at
 
-    def _read_date(self) -> float:
-        date = self.found.get("date")
-        if date is None or not self.by_date:
-            return self.local()
-        known, at = Source.memo
-        if known != date:
-            text = self.field("date") or ""
-            read = http_date(text)
-            if read is None:
-                read = http_date(text, self.local())
-                if read is None:
-                    return self.local()
-            else:
-                Source.memo = (date, read)
-            at = read
-        return at + self.age() if "age" in self.found else at
+    def _read_date(self, date: str | bytes) -> float:
+        text = self.field("date") or ""
+        read = http_date(text)
+        if read is not None:
+            Source.memo = (date, float(read))
+            return read
+        read = http_date(text, self.local())
+        return self.local() if read is None else read
 
     def age(self) -> int:
         """Seconds that the reply has been in a cache (RFC 9111 section 5.1)."""

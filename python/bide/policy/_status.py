@@ -95,17 +95,3 @@ CLEVER = (
     Rule(502, RETRY, Reason.SERVER_ERROR, SUPPORT),
     Rule(503, RETRY, Reason.SERVER_ERROR, SUPPORT),
 )
-
-
-class Rules(dict[int, Rule]):
-    """Status to rule, total over every int: the policy's rows, then ``GENERAL``, then ``CLASSES``."""
-
-    __slots__ = ()
-
-    def __init__(self, rows: tuple[Rule, ...]) -> None:
-        super().__init__((rule.status, rule) for rule in (*CLASSES, *GENERAL, *rows))
-
-    def __missing__(self, status: int) -> Rule:
-        if not 100 <= status <= 599:
-            return self[500]
-        return CLASSES[status // 100 - 1]

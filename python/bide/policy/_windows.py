@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bide.policy._dialect import Field, StructuredWindows, Window
 from bide.policy._fields import UNBOUNDED, count, parameters, readings
-from bide.policy._source import Source, texts
+from bide.policy._headers import as_text
+from bide.policy._source import Source, label, texts
 from bide.policy._structured import Token, parse_dictionary, parse_list
 from bide.policy._types import Quota, make
 from bide.policy._wait import LONGEST, read_length, read_number, read_time
@@ -16,9 +17,6 @@ from bide.policy._wait import LONGEST, read_length, read_number, read_time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bide.policy._wait import Ends
-
-MAX_BUCKET = 100
-"""Characters of a bucket's name that are kept."""
 
 MAX_CAPTURES = 32
 """Windows that one pattern may name in a reply."""
@@ -87,9 +85,28 @@ class Reader:
 
     def read(self, source: Source, quotas: list[Quota], ends: Ends) -> None:
         """Appends the quotas that these fields state."""
-        if self._unit and source.recorder is None and self._read_simple(source, quotas, ends):
-            return
-        window = self._window
+        window, found, unit = self._window, source.found, self._unit
+        if unit and source.recorder is None:
+            # The usual case without detours: three whole numbers.
+            try:
+                limit, remaining, reset = found[self._limit], found[self._remaining], found[self._reset]
+                digits = limit + remaining + reset  # type: ignore[operator]  # of one kind, or a TypeError
+                if digits.isdigit() and digits.isascii() and len(digits) < 40:
+                    after = at = float(int(reset))
+                    counts = int(limit), int(remaining)
+                    if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
+                        at = source.local() + after
+                    elif at < 1e11:
+                        after = at - source.server()
+                    if at < 1e11 and self._oldest <= after <= self._latest:
+                        bucket = found.get(self._bucket)
+                        if bucket is not None:
+                            bucket = label(as_text(bucket))
+                        quotas.append(make(Quota, (*counts, after, at, self._length, bucket or self._name)))
+                        ends.append((after, self._place))
+                        return
+            except (KeyError, TypeError, ValueError):
+                pass
         if window.fresh and source.age():
             if source.recorder is not None:
                 source.recorder.step("a reply from a cache: its windows say nothing")
@@ -98,35 +115,6 @@ class Reader:
                 self._read_all(part, source, quotas, ends, capture)
         else:
             self._read_all(window, source, quotas, ends, None)
-
-    def _read_simple(self, source: Source, quotas: list[Quota], ends: Ends) -> bool:
-        """The usual case without detours: three whole numbers. False when the reply is not so."""
-        found = source.found
-        try:
-            limit, remaining, reset = found[self._limit], found[self._remaining], found[self._reset]
-            digits = limit + remaining + reset  # type: ignore[operator]  # of one kind, or a TypeError
-            if len(digits) > 40 or not digits.isdigit() or not digits.isascii():
-                return False
-            after = at = float(int(reset))
-            counts = int(limit), int(remaining)
-        except (KeyError, TypeError, ValueError):
-            return False
-        unit = self._unit
-        if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
-            at = source.local() + after
-        elif at < 1e11:
-            after = at - source.server()
-        else:
-            return False
-        ends_at: tuple[float | None, float | None] = (after, at)
-        if not self._oldest <= after <= self._latest:
-            ends_at = (None, None)
-        bucket = self._name
-        if self._bucket and self._bucket in found:
-            bucket = _bucket_name(source.field(self._bucket)) or bucket
-        quotas.append(make(Quota, (*counts, *ends_at, self._length, bucket)))
-        ends.append((ends_at[0], self._place))
-        return True
 
     def _read_all(
         self,
@@ -199,14 +187,18 @@ class Reader:
             remaining = 0
         if limit is None and remaining is None and after is None and used is None:
             return
-        bucket = _bucket_name(row.get("bucket")) or capture or self._name
+        bucket = label(row.get("bucket")) or capture or self._name
         quotas.append(make(Quota, (limit, remaining, after, at, length, bucket)))
         # A used-up window that states no end has one unit again when a leaky bucket has lost one, and has
         # ended when its length has passed.
         refill = self._count(window.refill, row.get("refill"), source)
         if after is None and refill is not None and refill >= 1.0 / LONGEST:
             after = 1.0 / refill
-        elif after is None and window.length is not None and (self._endless or isinstance(window.length, Field)):
+        elif (
+            after is None
+            and window.length is not None
+            and (self._endless or isinstance(window.length, Field))
+        ):
             after = length
         ends.append((after, self._place))
 
@@ -336,11 +328,6 @@ def _header(field: Field | float | None) -> str:
 
 def _is_plain(field: Field) -> bool:
     return bool(field.header) and not (field.json or field.parameter or field.separator or field.read[1:])
-
-
-def _bucket_name(text: str | None) -> str | None:
-    text = (text or "")[:MAX_BUCKET]
-    return text if text and text.isprintable() else None
 
 
 def _captured(window: Window, source: Source) -> list[tuple[str, Window]]:
