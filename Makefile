@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust test-freethreaded check bench bench-peers clean
+.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ check: setup ## linters and type checkers, Python and Rust
 	@$(BIN)/basedpyright --warnings
 	@echo "check: cargo fmt, clippy"
 	@cargo fmt --all --check && cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+reference: setup ## write docs/reference from the status tables and the policies
+	@$(BIN)/python docs/generate.py
 
 bench: setup ## measure native against pure, and the decision engine
 	@$(BIN)/python -m pytest benches/python -q --benchmark-enable --benchmark-columns=min,median,iqr \
