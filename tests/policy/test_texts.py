@@ -59,7 +59,9 @@ def test_a_window_that_is_closed_for_zero_seconds_is_open(
 
 def test_a_reset_far_beyond_the_length_that_the_reply_itself_states_is_the_reset_all_the_same() -> None:
     window = Window(
-        remaining=Field("x-left"), reset=Field("x-reset", ("seconds",)), length=Field("x-length", ("minutes",))
+        remaining=Field("x-left"),
+        reset=Field("x-reset", ("seconds",)),
+        length=Field("x-length", ("minutes",)),
     )
     headers = {"X-Left": "0", "X-Reset": "384000", "X-Length": "300"}
     assert read(200, headers, windows=(window,)).quota == Quota(None, 0, 384000.0, NOW + 384000.0, 18000.0)
