@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-peers clean
+.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-decide goodput bench-peers clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,17 @@ reference: setup ## write docs/reference from the status tables and the policies
 bench: setup ## measure native against pure, and the decision engine
 	@$(BIN)/python -m pytest benches/python -q --benchmark-enable --benchmark-columns=min,median,iqr \
 	  --benchmark-group-by=group --benchmark-sort=name
+
+bench-decide: setup ## measure the decision engine beside urllib3, httpx-retries and botocore
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check httpx-retries botocore
+	@$(BIN)/python benches/decide.py $(ARGS)
+
+GOODPUT_PEERS := httpx requests aiohttp tenacity httpx-retries requests-ratelimiter aiolimiter limits typer rich
+
+goodput: setup ## how much of a real server's quota bide and others use (ARGS="--latency 0.06"; --help lists more)
+	@test -x .venv-goodput/bin/python || $(PYTHON) -m venv .venv-goodput
+	@.venv-goodput/bin/python -m pip install --quiet --disable-pip-version-check . $(GOODPUT_PEERS)
+	@.venv-goodput/bin/python -I benches/goodput.py $(ARGS)
 
 PEERS := limits throttled-py pyrate-limiter token-bucket aiolimiter floodgate-rs rust-py-rate-limit
 
