@@ -31,7 +31,7 @@ def deferred(
 ) -> Deferred:
     """The exception for a DEFER: ``bide.Deferred`` and the last failure's class (``base`` after a response).
 
-    It is raised ``from`` the failure and carries the failure's attributes, so that code written for the
+    It is raised ``from`` the failure and carries its arguments and attributes, so that code written for the
     client's own exception finds what it looks for. The constructors of such classes want all kinds of
     arguments, so it is made without them.
     """
@@ -42,7 +42,8 @@ def deferred(
     if made is None:
         made = _deferred_classes[kind] = type("Deferred", (Deferred, kind), {"__module__": "bide"})
     error = made.__new__(made)
-    error.args = (decision.advice,)
+    error.args = (decision.advice,) if failure is None else failure.args
+    error._text = decision.advice
     if isinstance(failure, OSError) and isinstance(error, OSError):
         error.errno, error.strerror, error.filename = failure.errno, failure.strerror, failure.filename
     error.__dict__ |= {**(vars(failure) if failure is not None else {}), **attributes}

@@ -70,9 +70,14 @@ class Deferred(BideError):
         super().__init__(decision.advice)
         self.decision = decision
         self.response = response
+        self._text = decision.advice
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return self._text
+
+    def __repr__(self) -> str:
+        # The arguments are those of the client's own exception: a URL in them may hold a secret.
+        return f"{type(self).__name__}({self._text!r})"
 
     def __reduce__(self) -> tuple[type[Deferred], tuple[Decision]]:
         """For another process, which has no use for the response: the plain exception with its decision."""

@@ -63,6 +63,12 @@ class Adapter(BaseAdapter):
         self._sleep = sleep
         self._options: dict[str, Any] = {"policy": policy, "inner": inner, "sleep": sleep, **options}
 
+    def __getattr__(self, name: str) -> Any:
+        """What code for an ``HTTPAdapter`` looks for, such as ``poolmanager``, is the inner adapter's."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
     def __reduce__(self) -> tuple[Callable[..., Adapter], tuple[type[Adapter], dict[str, Any]]]:
         """Sessions are pickled with their adapters: the copy is made anew of the options."""
         return _made_anew, (type(self), self._options)

@@ -213,7 +213,7 @@ class Retry(urllib3.Retry):
         if decision.action is not Action.DEFER:
             decision = decision.replace(action=Action.DEFER, resume_at=time.time() + decision.wait)
         error = deferred(Verdict(ended, decision), MaxRetryError)
-        error.args = (f"{decision.advice} ({ended.reason})",)
+        error._text = f"{decision.advice} ({ended.reason})"
         return error
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
