@@ -23,7 +23,7 @@ from _random import Random
 from time import time
 
 from bide.policy._explain import Recorder
-from bide.policy._headers import collect
+from bide.policy._headers import NOTHING, collect
 from bide.policy._policy import HTTP, Policy
 from bide.policy._reply import Reply, check_method, method_of, sent_idempotency_key, unpack
 from bide.policy._source import Source, follow, json_text
@@ -53,6 +53,7 @@ METHODS = IDEMPOTENT | {"POST", "PATCH"}
 
 SPREAD = 0.25
 SPREAD_SECONDS = 2.0
+FULLY_SPREAD = SPREAD_SECONDS / SPREAD
 """A stated wait is lengthened by up to this share of it, and by no more than so many seconds: clients that
 were refused in one window do not return in one instant."""
 
@@ -148,12 +149,13 @@ def decide(
 
     # What came back.
     headers: object
-    if reply.__class__ is Reply:
+    if isinstance(reply, Reply):
         status, headers, failure = reply.code, reply.lowered, reply.failure
         if body is None:
             body = reply.body
     else:
         status, headers, failure = unpack(reply)
+    found, source = NOTHING, None
     refused, silent = False, True
     if failure is not None:
         action, sure = RETRY, failure is CONNECT
@@ -190,7 +192,7 @@ def decide(
         if stated:
             quotas = tuple(stated)
             quota = stated[0] if len(stated) == 1 else governing(quotas)
-        if program.conditional:
+        if not program.unconditional or status in program.conditional:
             action, reason, advice, refused = _conditions(
                 program, status, source, quotas, (action, reason, advice, refused)
             )
@@ -217,16 +219,13 @@ def decide(
 
     # How long to wait.
     if action is not RETRY:
-        if (
-            action is PROCESS
-            and reason is not REDIRECT
-            and not program.wait_on_success
-            and explicit is not None
-        ):
-            if recorder is not None:
-                recorder.step(f"{place}: no wait on a success")
-            explicit = None
-        seconds, source_ = combine(program.combine, explicit, place, held, held_by)
+        seconds, source_ = held, held_by
+        if explicit is not None:
+            if action is PROCESS and reason is not REDIRECT and not program.wait_on_success:
+                if recorder is not None:
+                    recorder.step(f"{place}: no wait on a success")
+            else:
+                seconds, source_ = combine(program.combine, explicit, place, held, held_by)
         if seconds is None or seconds <= 0.0:
             return make(Decision, (action, 0.0, None, reason, advice, quota, quotas, ""))
         if recorder is not None:
@@ -235,7 +234,9 @@ def decide(
             Decision, (action, seconds + program.margin, None, reason, advice, quota, quotas, source_)
         )
 
-    seconds, source_ = combine(program.combine, explicit, place, held, held_by)
+    seconds, source_ = held, held_by
+    if explicit is not None:
+        seconds, source_ = combine(program.combine, explicit, place, held, held_by)
     is_stated = seconds is not None
     if seconds is not None and (
         seconds < 0.0 or (seconds == 0.0 and source_ == held_by and explicit is None)
@@ -260,7 +261,7 @@ def decide(
             draw = _draw()
         if is_stated:
             seconds += program.margin
-        spread = draw * min(SPREAD * seconds, SPREAD_SECONDS)
+        spread = draw * (SPREAD * seconds if seconds < FULLY_SPREAD else SPREAD_SECONDS)
         seconds += spread
         if recorder is not None:
             recorder.step(
@@ -290,7 +291,7 @@ def decide(
     if recorder is not None:
         recorder.step(f"deferred: {why}")
     advice = f"Cease now and resume in {_span(seconds)}: {why}."
-    at = (time() if now is None else now) if silent else source.local()
+    at = source.local() if source is not None else time() if now is None else now
     return make(Decision, (DEFER, seconds, at + seconds, reason, advice, quota, quotas, source_))
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Found = dict[str, "str | bytes"]
 """Fields by their name in lower case, as they came: joined, but neither decoded nor measured."""
 
+NOTHING: Found = {}
+"""What is never written to."""
+
 MAX_CLASSES = 64
 """Classes of headers that are remembered."""
 

@@ -36,7 +36,7 @@ class Program:
     __slots__ = (
         "backoff", "by_date", "combine", "conditional", "deadline", "default_wait", "final", "margin",
         "max_wait", "mute", "override", "patterns", "reads_body", "refused_statuses", "refused_when", "retries",
-        "rules", "spelled", "telling", "wait_on_success", "waits", "wanted", "wanted_bytes", "windows",
+        "rules", "spelled", "telling", "unconditional", "wait_on_success", "waits", "wanted", "wanted_bytes", "windows",
     )  # fmt: skip
 
     def __init__(self, policy: Policy) -> None:
@@ -52,7 +52,10 @@ class Program:
         self.refused_when = tuple(when for when in dialect.refused_when if not when.plain)
         self.final = dialect.final
         self.override = dialect.override
-        self.conditional = bool(self.refused_when or self.final or self.override)
+        # Statuses for which more than the status must be asked, if not for any.
+        asked = (*self.refused_when, *self.final)
+        self.conditional = frozenset(status for when in asked for status in when.status)
+        self.unconditional = not self.override and all(when.status for when in asked)
         self.wait_on_success = dialect.wait_on_success
         self.combine = dialect.combine
         self.margin = float(dialect.margin)

@@ -139,7 +139,7 @@ def unpack(reply: object) -> tuple[int, object, Failure | None]:
         TypeError: it is neither.
     """
     status: object = getattr(reply, _STATUS.get(reply.__class__, "status_code"), None)
-    if status.__class__ is int:
+    if isinstance(status, int) and status.__class__ is int:
         return status, getattr(reply, "headers", None), None
     for name in ("status_code", "status", "code"):
         status = getattr(reply, name, None)

@@ -30,10 +30,14 @@ MAX_LABEL = 100
 """Characters of a bucket's name that are kept."""
 
 
-def label(text: str | None) -> str | None:
+def label(text: str | bytes | None) -> str | None:
     """A server's name for a counter, shortened; None where it is none that can be shown."""
-    text = (text or "")[:MAX_LABEL]
-    return text if text and text.isprintable() else None
+    if not text:
+        return None
+    if len(text) > MAX_LABEL or not text.isalnum():
+        text = as_text(text)[:MAX_LABEL]
+        return text if text and text.isprintable() else None
+    return text if isinstance(text, str) else text.decode()
 
 
 class Source:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bide.policy._dialect import Field, StructuredWindows, Window
 from bide.policy._fields import UNBOUNDED, count, parameters, readings
-from bide.policy._headers import as_text
 from bide.policy._source import Source, label, texts
 from bide.policy._structured import Token, parse_dictionary, parse_list
 from bide.policy._types import Quota, make
@@ -92,17 +91,18 @@ class Reader:
                 limit, remaining, reset = found[self._limit], found[self._remaining], found[self._reset]
                 digits = limit + remaining + reset  # type: ignore[operator]  # of one kind, or a TypeError
                 if digits.isdigit() and digits.isascii() and len(digits) < 40:
-                    after = at = float(int(reset))
-                    counts = int(limit), int(remaining)
+                    after = at = float(reset)
                     if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
                         at = source.local() + after
                     elif at < 1e11:
                         after = at - source.server()
                     if at < 1e11 and self._oldest <= after <= self._latest:
+                        name = self._name
                         bucket = found.get(self._bucket)
                         if bucket is not None:
-                            bucket = label(as_text(bucket))
-                        quotas.append(make(Quota, (*counts, after, at, self._length, bucket or self._name)))
+                            name = label(bucket) or name
+                        values = (int(limit), int(remaining), after, at, self._length, name)
+                        quotas.append(make(Quota, values))
                         ends.append((after, self._place))
                         return
             except (KeyError, TypeError, ValueError):
