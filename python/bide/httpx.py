@@ -253,6 +253,8 @@ async def _discard_async(response: Any) -> None:
 
 
 def _size(response: Any) -> int | None:
-    """What the body says its size is. A small one is kept: a ``Deferred`` may carry the response."""
+    """What is left of the body, as its length says. A small one is kept: a ``Deferred`` may carry the response."""
+    if response.is_stream_consumed:
+        return 0
     length = response.headers.get("content-length", "")
     return int(length[:16]) if length.isascii() and length.isdigit() else None

@@ -1,0 +1,230 @@
+"""``bide.urllib3.Retry`` wherever urllib3 and requests take a ``Retry``: over a real socket, waits taken down."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+import urllib3
+from urllib3.exceptions import MaxRetryError, ReadTimeoutError
+
+import bide
+from bide.testing import ScriptedServer, answer_bytes
+from bide.urllib3 import Retry
+
+Get = Callable[..., Any]
+
+
+def get_urllib3(url: str, retry: Retry, method: str = "GET", **arguments: Any) -> tuple[int, bytes]:
+    with urllib3.PoolManager() as manager:
+        response = manager.request(method, url, retries=retry, timeout=5.0, **arguments)
+    return response.status, response.data
+
+
+def get_requests(url: str, retry: Retry, method: str = "GET", **arguments: Any) -> tuple[int, bytes]:
+    if "body" in arguments:
+        arguments["data"] = arguments.pop("body")
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
+        response = session.request(method, url, timeout=5.0, **arguments)
+    return response.status_code, response.content
+
+
+@pytest.fixture(params=[get_urllib3, get_requests], ids=["urllib3", "requests"])
+def get(request: pytest.FixtureRequest) -> Get:
+    return request.param  # type: ignore[no-any-return]  # one of the two above
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    return []
+
+
+def test_what_may_be_repeated_is_repeated_with_the_policys_waits(get: Get, waits: list[float]) -> None:
+    answers = [
+        answer_bytes(500),
+        None,
+        answer_bytes(429, {"Retry-After": "30"}),
+        answer_bytes(200, body=b"[]"),
+    ]
+    with ScriptedServer(answers) as server:
+        assert get(server.url, Retry(policy=bide.CLEVER, sleep=waits.append)) == (200, b"[]")
+        assert (len(server.requests), server.connections) == (4, 2)
+    for wait, stated in zip(waits, (1, 2, 30), strict=True):
+        assert stated <= wait <= stated * 1.25
+
+
+def test_a_policy_may_stand_first(get: Get, waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(502), answer_bytes(200)]) as server:
+        assert get(server.url, Retry(bide.CLEVER, sleep=waits.append))[0] == 200
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 501])
+def test_what_cannot_succeed_is_handed_out_at_once(get: Get, waits: list[float], status: int) -> None:
+    with ScriptedServer([answer_bytes(status, body=b"why")]) as server:
+        assert get(server.url, Retry(policy=bide.CLEVER, sleep=waits.append)) == (status, b"why")
+        assert len(server.requests) == 1
+    assert waits == []
+
+
+def test_an_outage_ends_as_urllib3s_own_error_and_as_deferred(waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(503)]) as server:
+        with pytest.raises(MaxRetryError) as caught:
+            get_urllib3(server.url, Retry(policy=bide.CLEVER, sleep=waits.append))
+        assert len(server.requests) == 6
+    error: Any = caught.value
+    assert isinstance(error, bide.Deferred)
+    assert error.decision.resume_at is not None
+    assert str(error.reason) == "too many 503 error responses"
+
+
+def test_an_outage_ends_as_requests_own_error_which_carries_the_deferred(waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(503)]) as server:
+        with pytest.raises(requests.exceptions.RetryError) as caught:
+            get_requests(server.url, Retry(policy=bide.CLEVER, sleep=waits.append))
+        assert len(server.requests) == 6
+    assert isinstance(caught.value.args[0], bide.Deferred)
+
+
+def test_a_number_of_retries_that_is_given_is_the_policys_too(get: Get, waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(503)]) as server:
+        with pytest.raises((MaxRetryError, requests.exceptions.RetryError)):
+            get(server.url, Retry(2, policy=bide.CLEVER, sleep=waits.append))
+        assert len(server.requests) == 3
+
+
+def test_no_retries_means_none(get: Get, waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(503)]) as server:
+        assert get(server.url, Retry(0, policy=bide.CLEVER, sleep=waits.append))[0] == 503
+        assert len(server.requests) == 1
+
+
+def test_raise_on_status_false_hands_out_the_last_response(get: Get, waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(503, body=b"down")]) as server:
+        retry = Retry(policy=bide.CLEVER, raise_on_status=False, sleep=waits.append)
+        assert get(server.url, retry) == (503, b"down")
+        assert len(server.requests) == 6
+
+
+def test_a_wait_beyond_max_wait_is_deferred_at_once(waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "3600"})]) as server:
+        with pytest.raises(bide.Deferred) as caught:
+            get_urllib3(server.url, Retry(policy=bide.CLEVER, max_wait=60.0, sleep=waits.append))
+        assert len(server.requests) == 1
+    assert caught.value.decision.wait >= 3600
+    assert waits == []
+
+
+def test_a_post_that_was_refused_is_sent_again_and_one_that_may_have_been_acted_on_is_not(
+    get: Get, waits: list[float]
+) -> None:
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "1"}), answer_bytes(500, body=b"?")]) as server:
+        assert get(server.url, Retry(policy=bide.HTTP, sleep=waits.append), "POST", body=b"one") == (
+            500,
+            b"?",
+        )
+        assert [request.body for request in server.requests] == [b"one", b"one"]
+
+
+@pytest.mark.parametrize(
+    "promise", [{"idempotent": True}, {"allowed_methods": ["POST"]}, {"allowed_methods": None}]
+)
+def test_a_callers_promise_makes_a_post_repeatable(
+    get: Get, waits: list[float], promise: dict[str, Any]
+) -> None:
+    with ScriptedServer([answer_bytes(500), answer_bytes(200)]) as server:
+        retry = Retry(policy=bide.HTTP, sleep=waits.append, **promise)
+        assert get(server.url, retry, "POST", body=b"one")[0] == 200
+
+
+def test_a_refusal_that_only_its_headers_tell_is_repeated_and_its_plain_sister_is_handed_out(
+    get: Get, waits: list[float]
+) -> None:
+    """urllib3 asks about the status before it shows the headers: GitHub's 403 may be either."""
+    policy = bide.policies.load("github").replace(retries=2)
+    refused = answer_bytes(403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Limit": "60", "Retry-After": "5"})
+    with ScriptedServer([refused, answer_bytes(200)]) as server:
+        assert get(server.url, Retry(policy=policy, sleep=waits.append))[0] == 200
+    assert waits[0] >= 5.0
+    with ScriptedServer([answer_bytes(403, body=b"forbidden")]) as server:
+        assert get(server.url, Retry(policy=policy, sleep=waits.append)) == (403, b"forbidden")
+        assert len(server.requests) == 1
+
+
+def test_redirects_are_counted_as_urllib3_counts_them(waits: list[float]) -> None:
+    answers = [
+        answer_bytes(302, {"Location": "/a"}),
+        answer_bytes(503),
+        answer_bytes(302, {"Location": "/b"}),
+    ]
+    with ScriptedServer(answers) as server:
+        with pytest.raises(MaxRetryError, match="too many redirects"):
+            get_urllib3(server.url, Retry(redirect=1, policy=bide.CLEVER, sleep=waits.append))
+        assert [request.line.split()[1] for request in server.requests] == ["/", "/a", "/a"]
+
+
+@pytest.mark.parametrize("value", ["soon", "1.5e", "9" * 5000, "31 Feb", "٣".encode().decode("latin-1")])
+def test_garbage_from_a_server_never_raises(get: Get, waits: list[float], value: str) -> None:
+    fields = {"Retry-After": value}
+    answers = [answer_bytes(302, fields | {"Location": "/a"}), answer_bytes(429, fields), answer_bytes(200)]
+    with ScriptedServer(answers) as server:
+        assert get(server.url, Retry(policy=bide.CLEVER, sleep=waits.append))[0] == 200
+
+
+def test_a_status_that_the_caller_lists_is_repeated_whatever_the_policy_says(
+    get: Get, waits: list[float]
+) -> None:
+    with ScriptedServer([answer_bytes(404), answer_bytes(200)]) as server:
+        assert (
+            get(server.url, Retry(policy=bide.CLEVER, status_forcelist=[404], sleep=waits.append))[0] == 200
+        )
+
+
+def test_decisions_are_told_and_history_is_kept(waits: list[float]) -> None:
+    heard: list[bide.Decision] = []
+    with ScriptedServer([answer_bytes(500), answer_bytes(200)]) as server, urllib3.PoolManager() as manager:
+        retry = Retry(policy=bide.CLEVER, on_decision=heard.append, sleep=waits.append)
+        response: Any = manager.request("GET", server.url, retries=retry)
+    assert [decision.reason for decision in heard] == [bide.Reason.SERVER_ERROR]
+    assert [entry.status for entry in response.retries.history] == [500]
+    assert retry.history == ()
+
+
+def test_the_deadline_ends_it_before_the_wait_that_would_not_fit(waits: list[float]) -> None:
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "30"})]) as server:
+        with pytest.raises(bide.Deferred):
+            get_urllib3(server.url, Retry(policy=bide.CLEVER, deadline=10.0, sleep=waits.append))
+        assert len(server.requests) == 1
+
+
+def test_a_failure_for_good_ends_as_urllib3s_own_error_does() -> None:
+    """A closed port is asked again; what never will work is not."""
+    failure = ReadTimeoutError(None, "/", "read timed out")  # type: ignore[arg-type]  # as urllib3's tests make it
+    with pytest.raises(ReadTimeoutError):
+        Retry(policy=bide.HTTP).increment("POST", "/", error=failure)
+
+
+def test_it_is_pickled_with_a_session_of_requests() -> None:
+    retry = pickle.loads(pickle.dumps(Retry(policy=bide.CLEVER, max_wait=7.0)))
+    assert retry.is_retry("GET", 503)
+    assert not retry.is_retry("GET", 404)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"policy": "clever"}, TypeError, "policy must be a bide.Policy such as bide.CLEVER"),
+        ({"limiter": bide.Limiter("1/minute")}, TypeError, "use PoolManager"),
+        ({"max_wait": -1.0}, ValueError, "max_wait"),
+        ({"tries": 3}, TypeError, "tries"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_to_write(
+    arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Retry(**arguments)
