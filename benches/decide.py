@@ -1,6 +1,6 @@
 """The decision engine beside what others spend on one decision, in one run on the same header objects.
 
-    python benches/decide.py [--rounds 41] [--json FILE]
+    python benches/decide.py [--rounds 401] [--json FILE]
 
 U is what urllib3 spends on one full decision about a 429: ``is_retry``, ``increment``, ``get_retry_after``. Every
 contender is called in turn in each of many short rounds; the best round of each counts, and the spread is the
@@ -24,7 +24,7 @@ from httpx_retries import Retry as HttpxRetry
 
 import bide
 
-CALLS = 2_000
+CALLS = 200
 RESET = str(int(time.time()) + 30)
 FOUR = {
     "X-RateLimit-Limit": "1200",
@@ -143,7 +143,7 @@ def import_milliseconds(module: str, rounds: int = 15) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--rounds", type=int, default=401)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     assert bide.decide(Response(429, REFUSED), bide.CLEVER).source == "retry-after"
