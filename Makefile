@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-decide goodput bench-peers clean
+.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-decide goodput bench-peers fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,12 @@ bench-peers: setup ## measure the limiter against others, in .venv-peers; writes
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check . ./benches/noop $(PEERS)
 	@.venv-peers/bin/python -I benches/peers.py $(ARGS)
 	@.venv-peers/bin/python -I benches/report.py
+
+fuzz: setup ## fuzz the decision engine for a minute (ARGS=-max_total_time=3600 for longer)
+	@echo "fuzz: atheris into .venv, then fuzz/decide.py"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@mkdir -p target/fuzz
+	@$(BIN)/python fuzz/decide.py -dict=fuzz/fields.dict -max_len=2048 -max_total_time=60 $(ARGS) target/fuzz
 
 clean: ## remove what was built
 	rm -rf $(VENV) .venv-* target python/bide/*.so
