@@ -1,373 +1,38 @@
 """The limiter in pure Python: the twin of the native one, for platforms without it and for the doubtful.
 
-Theory of operation: each limit is a table of window words (``_window``) in a dict, under one lock. A table is
-bounded as the native one is: two slots for each of ``max_keys``, of which a key may use those of its home
-line and of the seven lines that follow. A new key takes a vacant slot or one whose window has ended, looking
-at no more than these 32; if all of them are live it counts in its home line's overflow word, where it may be
-refused early and never passes beyond the limit. While an overflow window runs, no key enters a slot from its
-line.
-
-Rules of this file: the same answers as the native limiter, by the same tests. Keys are kept as fingerprints
-only: ``hash`` of their UTF-8 octets, which in CPython is SipHash-1-3 under a random key of the process, just
-what is wanted, cached in the string, and two orders of magnitude faster than any other keyed hash that Python
-can call. (Where it is not so, by ``PYTHONHASHSEED=0`` or in another interpreter, keyed BLAKE2 takes its
-place.) The clock, which may be a caller's, is read outside the lock: a late reading joins the newer window or
-is refused. Not for signal handlers: one that interrupts this limiter and calls it would wait for itself.
+Rules of this file: the same answers as the native limiter, by the same tests; its docstrings are the contract of
+both, and what type checkers see. One lock, held for dict operations and arithmetic alone: the clock, which may be
+a caller's, is read outside it, and a late reading joins the newer window or is refused. Not for signal handlers and
+finalizers: one that interrupts a call and makes another would wait for itself.
 """
 
 from __future__ import annotations
 
-import math
-import operator
-import os
-import sys
 import time
-import warnings
-import weakref
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
-from threading import Lock
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal
 
 from bide.limiter import _window
-from bide.limiter._limit import Anchor, Limit, Settings, Stats, settings, store_to_share
-from bide.limiter._waiting import Clock, Key, Waiting
-from bide.limiter._window import (
-    COUNT_BITS,
-    COUNT_MASK,
-    EMPTY,
-    ENDED,
-    FULL,
-    LATEST_MS,
-    MAX_WINDOW_MS,
-    Reply,
-    Rule,
+from bide.limiter._arguments import (
+    BUILTIN_HASH,
+    Key,
+    fingerprint,
+    fingerprint_of_octets,
+    milliseconds_of,
+    milliseconds_up,
+    nanoseconds_of,
+    stated,
+    whole_cost,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from bide.limiter._limit import Anchor, Limit, Stats, settings, store_to_share
+from bide.limiter._outcome import Outcome, outcome_of, standing
+from bide.limiter._tables import Place, Store, Take
+from bide.limiter._waiting import Clock, Waiting
+from bide.limiter._window import COUNT_BITS, COUNT_MASK, EMPTY, ENDED, MAX_WINDOW_MS, Reply, Rule
 
 __all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
 
 IMPLEMENTATION: Literal["native", "pure"] = "pure"
-
-SLOTS_OF_A_LINE = 4
-LINES_OF_A_RUN = 8
-
-# Fingerprints --------------------------------------------------------------------------------------------
-
-BUILTIN_HASH = (
-    sys.implementation.name == "cpython"
-    and sys.hash_info.algorithm.startswith("siphash")
-    and bool(sys.flags.hash_randomization)
-)
-_SECRET = os.urandom(16)
-
-
-def fingerprint_of_octets(octets: bytes) -> int:
-    if BUILTIN_HASH:
-        return hash(octets)
-    return int.from_bytes(blake2b(octets, digest_size=8, key=_SECRET).digest(), "big")
-
-
-def fingerprint(key: Key) -> int:
-    """The fingerprint of a key, of ``str`` or ``bytes`` exactly; an error never shows the key."""
-    if type(key) is bytes:
-        return fingerprint_of_octets(key)
-    if type(key) is not str:
-        raise TypeError(f"key must be str or bytes, not {type(key).__name__}")
-    if BUILTIN_HASH and key.isascii():
-        return hash(key)  # an ASCII string is stored as its octets, so this is their hash
-    try:
-        return fingerprint_of_octets(key.encode())
-    except UnicodeEncodeError:
-        raise ValueError("key holds a lone surrogate: it cannot be encoded as UTF-8") from None
-
-
-# The caller's numbers ------------------------------------------------------------------------------------
-
-
-def whole_cost(cost: int, least: int = 1, name: str = "cost") -> int:
-    if isinstance(cost, bool) or not hasattr(cost, "__index__"):
-        raise TypeError(f"{name} must be a whole number, not {type(cost).__name__}")
-    cost = operator.index(cost)
-    if not least <= cost <= FULL:
-        raise ValueError(f"{name} must be a whole number from {least} to {FULL:,}, not {cost}")
-    return cost
-
-
-def milliseconds_of(seconds: float, name: str) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
-    if not 0.0 < seconds <= MAX_WINDOW_MS / 1_000:
-        raise ValueError(f"{name} must be seconds above 0, at most 366 days, not {seconds}")
-    return milliseconds_up(seconds)
-
-
-def milliseconds_up(seconds: float) -> int:
-    """Rounded up, but for what a float adds by itself: 1.001 s is 1001 ms."""
-    return -(-math.floor(seconds * 1e9 + 0.5) // 1_000_000)
-
-
-def stated(quota: object, name: str) -> float | None:
-    """A field of what a server stated, if it is usable: anything else counts as not stated."""
-    value = getattr(quota, name, None)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
-        return None
-    return value
-
-
-def nanoseconds_of(reading: float) -> int:
-    if isinstance(reading, bool) or not isinstance(reading, int | float):
-        raise TypeError(f"clock: a reading must be a number of seconds, not {type(reading).__name__}")
-    if not math.isfinite(reading):
-        raise ValueError(f"clock: a reading must be finite, not {reading}")
-    return math.floor(reading * 1e9 + 0.5)
-
-
-# The store -----------------------------------------------------------------------------------------------
-
-
-class Standing(NamedTuple):
-    """What one table says: the public fields of an ``Outcome``."""
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_after: float
-    retry_after: float
-    probing: bool
-
-
-Place = tuple[dict[int, int], int]
-"""Where a word is: the dict and its index there."""
-
-
-class Take(NamedTuple):
-    """Where, and in which window, a cost was taken."""
-
-    words: dict[int, int]
-    place: int
-    end: int
-
-
-class Table:
-    """The counters of one limit."""
-
-    __slots__ = ("lines", "overflow", "owners", "window_ms", "words")
-
-    def __init__(self, window_ms: int, lines: int) -> None:
-        self.window_ms = window_ms
-        self.lines = lines
-        self.words: dict[int, int] = {}
-        """Fingerprint -> window word."""
-        self.owners: dict[int, int] = {}
-        """Slot -> the fingerprint that was given it last."""
-        self.overflow: dict[int, int] = {}
-        """Home line -> window word of the keys that found no slot."""
-
-    def place(self, mark: int, now: int) -> Place:
-        """Where the word of a key is, or would be written."""
-        if self.overflow and mark not in self.words:
-            line = mark % self.lines
-            if _window.is_live(self.overflow.get(line, EMPTY), now):
-                return self.overflow, line
-        return self.words, mark
-
-    def raised(self, word: int, new: int, now: int) -> int:
-        """What one key is told of a word that others share: it is only raised, for a window at most."""
-        running = word if _window.is_live(word, now) and _window.count_of(word) <= FULL else EMPTY
-        end = max(min(_window.end_of(new), now + self.window_ms), _window.end_of(running))
-        return _window.pack(end, max(_window.count_of(new), _window.count_of(running)))
-
-    def claim(self, mark: int, now: int) -> bool | None:
-        """A slot for a new key: None when there is none, else whether it had another owner before."""
-        first = mark % self.lines * SLOTS_OF_A_LINE
-        slots = self.lines * SLOTS_OF_A_LINE
-        for slot in range(first, first + min(slots, LINES_OF_A_RUN * SLOTS_OF_A_LINE)):
-            owner = self.owners.get(slot % slots)
-            if owner is None or not _window.is_live(self.words.get(owner, EMPTY), now):
-                self.owners[slot % slots] = mark
-                return self.words.pop(owner, None) is not None if owner is not None else False
-        return None
-
-
-class Store:
-    """The tables, and what counts for all of them. ``lock`` guards everything but the constants."""
-
-    __slots__ = (
-        "__weakref__",
-        "clock",
-        "created_ns",
-        "denied",
-        "lock",
-        "max_keys",
-        "overflowed",
-        "reused",
-        "tables",
-        "windows_ms",
-    )
-
-    def __init__(self, given: Settings, clock: Clock | None) -> None:
-        lines = -(-2 * given.max_keys // SLOTS_OF_A_LINE)
-        self.tables = [Table(limit.window_ms, lines) for limit in given.limits]
-        self.max_keys = given.max_keys
-        self.windows_ms = tuple(table.window_ms for table in self.tables)
-        self.clock = clock
-        self.created_ns = time.monotonic_ns() if clock is None else nanoseconds_of(clock())
-        self.lock: Lock | _WarnsOnce = Lock()
-        self.reused = 0
-        self.overflowed = 0
-        self.denied = 0
-        _stores.add(self)
-
-    def milliseconds(self, reading: float) -> int:
-        """Whole milliseconds since the store was made, of a reading of its clock."""
-        return min(LATEST_MS, max(0, (nanoseconds_of(reading) - self.created_ns) // 1_000_000))
-
-    def enter(self, table: Table, place: Place, now: int) -> Place:
-        """Where a word is to be written: a new key is given a slot, or its line's overflow."""
-        words, index = place
-        if words is table.words and index not in words:
-            had_owner = table.claim(index, now)
-            if had_owner is None:
-                words, index = place = table.overflow, index % table.lines
-            else:
-                self.reused += had_owner
-        self.overflowed += words is table.overflow
-        return place
-
-    def change(self, table: Table, mark: int, now: int, decide: Callable[[int], int | None]) -> None:
-        """Changes the word of a key as ``decide`` says, which is given the word; None leaves it."""
-        place = words, index = table.place(mark, now)
-        if decide(words.get(index, EMPTY)) is None:
-            return
-        words, index = self.enter(table, place, now)
-        word = words.get(index, EMPTY)
-        new = decide(word)
-        if new is not None:
-            words[index] = new if words is table.words else table.raised(word, new, now)
-
-
-# Fork: the locks are held across it, so that a child finds no half-made change and no lock of a lost thread.
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-_held: list[Lock] = []
-
-
-class _WarnsOnce:
-    """Stands in for the lock of a store in a forked child, until it is first used there."""
-
-    __slots__ = ("_store", "inner")
-
-    def __init__(self, store: Store, inner: Lock) -> None:
-        self._store = weakref.proxy(store)
-        self.inner = inner
-
-    def __enter__(self) -> None:
-        self._store.lock = self.inner
-        warnings.warn(
-            "this pure-Python limiter was made before a fork and now counts for this process alone: to share"
-            ' one limit, use the native extension, or store="file:///run/app/limits.bide"',
-            RuntimeWarning,
-            stacklevel=4,
-        )
-        self.inner.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.inner.release()
-
-
-def _before_fork() -> None:
-    for store in list(_stores):
-        lock = store.lock.inner if isinstance(store.lock, _WarnsOnce) else store.lock
-        lock.acquire()
-        _held.append(lock)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().release()
-
-
-def _after_fork_in_child() -> None:
-    _after_fork()
-    for store in list(_stores):
-        if not isinstance(store.lock, _WarnsOnce):
-            store.lock = _WarnsOnce(store, store.lock)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
-
-
-# The limiter ---------------------------------------------------------------------------------------------
-
-
-class Outcome:
-    """What one ``take`` or ``peek`` found, all of the same instant; true when allowed. It never changes."""
-
-    __slots__ = ("_cost", "_mark", "_spent", "_standing", "_store", "_takes")
-
-    _standing: Standing
-    _store: Store
-    _mark: int
-    _cost: int
-    _takes: tuple[Take, ...]
-    _spent: bool
-
-    def __init__(self) -> None:
-        raise TypeError("an Outcome is what take(), peek() and acquire() return")
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the call may go on; for ``peek``, whether one of cost 1 would."""
-        return self._standing.allowed
-
-    @property
-    def limit(self) -> int:
-        """The tightest limit: of those that allow, the one with the least remaining; of those that refuse,
-        the one with the longest wait. A learning limiter, which has no number of its own, says 67,000,000."""
-        return self._standing.limit
-
-    @property
-    def remaining(self) -> int:
-        """What is left of that limit in its window, after this call."""
-        return self._standing.remaining
-
-    @property
-    def reset_after(self) -> float:
-        """Seconds until that window ends; 0.0 when none runs."""
-        return self._standing.reset_after
-
-    @property
-    def retry_after(self) -> float:
-        """Seconds until it is worth asking again: 0.0 when allowed, ``inf`` when the cost is above a limit
-        and can never pass."""
-        return self._standing.retry_after
-
-    @property
-    def probing(self) -> bool:
-        """This is a key's first request, let through alone (allowed), or that one is still out (refused: look
-        again soon, rather than after ``retry_after``)."""
-        return self._standing.probing
-
-    def __bool__(self) -> bool:
-        return self._standing.allowed
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Outcome):
-            return NotImplemented
-        return self._standing == other._standing
-
-    def __hash__(self) -> int:
-        return hash(self._standing)
-
-    def __repr__(self) -> str:
-        fields = [f"{name}={value!r}" for name, value in self._standing._asdict().items()]
-        return f"Outcome({', '.join(fields if self.probing else fields[:-1])})"
 
 
 class Limiter(Waiting[Outcome]):
@@ -470,10 +135,11 @@ class Limiter(Waiting[Outcome]):
             TypeError, ValueError: an argument of another kind or outside its range; a key is never shown.
         """
         words, limit, store, clock, salt = self._hot
-        if BUILTIN_HASH and type(key) is str and key.isascii():
-            mark = hash(key) ^ salt
-        else:
-            mark = fingerprint(key) ^ salt
+        mark = (
+            hash(key) ^ salt
+            if BUILTIN_HASH and type(key) is str and key.isascii()
+            else fingerprint(key) ^ salt
+        )
         if type(cost) is not int or not 0 < cost <= limit:
             cost = whole_cost(cost)
         now = clock()
@@ -816,30 +482,3 @@ class Limiter(Waiting[Outcome]):
 def no_offset() -> int:
     """In place of the wall clock, for a limiter that has nothing to do with it."""
     return 0
-
-
-def standing(word: int, now: int, rule: Rule, cost: int, taken: bool = False) -> Standing:
-    """How a word stands for a call of ``cost``; ``taken``: it is the word after that call."""
-    remaining, end, probing = _window.view(word, now, rule)
-    seconds = (end - now) / 1_000 if end else 0.0
-    if taken or cost <= remaining:
-        return Standing(True, rule.limit, remaining, seconds, 0.0, probing)
-    if cost > rule.limit:
-        return Standing(False, rule.limit, remaining, seconds, math.inf, False)
-    return Standing(False, rule.limit, remaining, seconds, seconds, probing)
-
-
-def outcome_of(found: list[Standing]) -> Outcome:
-    """The tightest of what the tables say; the first of them when equal."""
-    if len(found) == 1:
-        tightest = found[0]
-    elif all(one.allowed for one in found):
-        tightest = min(found, key=lambda one: one.remaining)
-    else:
-        tightest = max((one for one in found if not one.allowed), key=lambda one: one.retry_after)
-    outcome = Outcome.__new__(Outcome)
-    outcome._standing = tightest
-    outcome._mark = outcome._cost = 0
-    outcome._spent = True
-    outcome._takes = ()
-    return outcome

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast
 
 from bide.errors import Refused
+from bide.limiter._arguments import Key
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,7 +43,6 @@ class OutcomeLike(Protocol):
 Outcome = TypeVar("Outcome", bound=OutcomeLike)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-Key = str | bytes
 
 
 class Clock(Protocol):
