@@ -155,7 +155,8 @@ def decide(
             body = reply.body
     else:
         status, headers, failure = unpack(reply)
-    found, source = NOTHING, None
+    found = NOTHING
+    source: Source | None = None
     refused, silent = False, True
     if failure is not None:
         action, sure = RETRY, failure is CONNECT
@@ -169,8 +170,9 @@ def decide(
         if recorder is not None:
             recorder.step(f"status {status}: {action} ({reason})")
         silent = not found or (len(found) < 3 and found.keys() <= ONLY_CLOCK)
-        if body is not None and program.reads_body:
-            silent = False
+        if body is not None:
+            body = body if program.reads_body else None
+            silent = silent and body is None
         if silent and action is not RETRY and not refused:
             return plain
 
@@ -181,36 +183,56 @@ def decide(
     quota: Quota | None = None
     quotas: tuple[Quota, ...] = ()
     if not silent:
-        source = Source(found, body if program.reads_body else None, now, program.by_date, recorder)
+        if now is None:
+            now = time()
         if recorder is not None and "date" in found:
-            recorder.step(f"by its Date, the client's clock is {source.local() - source.server():+.0f} s off")
+            source = Source(found, body, now, program.by_date, recorder)
+            recorder.step(f"by its Date, the client's clock is {now - source.server():+.0f} s off")
         stated: list[Quota] = []
         ends: Ends = []
         for window in program.windows:
-            if window.captures or source.body is not None or not window.names.isdisjoint(found):
-                window.read(source, stated, ends)
+            if not window.captures and window.names.isdisjoint(found) and body is None:
+                continue
+            if window.is_quick and recorder is None:
+                quota = window.quick(found, now, program.by_date)
+                if quota is not None:
+                    stated.append(quota)
+                    ends.append((quota.reset_after, window.place))
+                    continue
+            if source is None:
+                source = Source(found, body, now, program.by_date, recorder)
+            window.read(source, stated, ends)
         if stated:
             quotas = tuple(stated)
             quota = stated[0] if len(stated) == 1 else governing(quotas)
         if not program.unconditional or status in program.conditional:
+            if source is None:
+                source = Source(found, body, now, program.by_date, recorder)
             action, reason, advice, refused = _conditions(
                 program, status, source, quotas, (action, reason, advice, refused)
             )
         for wait in program.waits:
-            if not wait.header or wait.header in found:
+            if wait.header:
+                if wait.header not in found:
+                    continue
+                if recorder is None:
+                    explicit = wait.quick(found)
+            if explicit is None:
+                if source is None:
+                    source = Source(found, body, now, program.by_date, recorder)
                 explicit = wait.read(source)
-                if explicit is not None:
-                    place = wait.place
-                    break
+            if explicit is not None:
+                place = wait.place
+                break
         if quota is not None:
             if len(stated) > 1:
                 held, held_by = used_up(quotas, ends, refused)
-            elif (quota.remaining is None and refused) or (
-                quota.remaining is not None and quota.remaining <= 0
-            ):
-                held, held_by = ends[0]
-        if explicit is not None:
-            quota, quotas = _ended(quota, quotas, explicit, source, action is RETRY or refused)
+            else:
+                remaining = quota.remaining
+                if remaining <= 0 if remaining is not None else refused:
+                    held, held_by = ends[0]
+        if explicit is not None and (quota is None or quota.reset_after is None):
+            quota, quotas = _ended(quota, quotas, explicit, now, action is RETRY or refused)
     if refused:
         action = RETRY
         sure = sure or status not in SERVER_ERRORS
@@ -291,8 +313,8 @@ def decide(
     if recorder is not None:
         recorder.step(f"deferred: {why}")
     advice = f"Cease now and resume in {_span(seconds)}: {why}."
-    at = source.local() if source is not None else time() if now is None else now
-    return make(Decision, (DEFER, seconds, at + seconds, reason, advice, quota, quotas, source_))
+    resume_at = (time() if now is None else now) + seconds
+    return make(Decision, (DEFER, seconds, resume_at, reason, advice, quota, quotas, source_))
 
 
 def explain(
@@ -426,7 +448,7 @@ def _is_one_of(value: str | None, patterns: tuple[str, ...]) -> bool:
 
 
 def _ended(
-    quota: Quota | None, quotas: tuple[Quota, ...], explicit: float, source: Source, repeated: bool
+    quota: Quota | None, quotas: tuple[Quota, ...], explicit: float, now: float, repeated: bool
 ) -> tuple[Quota | None, tuple[Quota, ...]]:
     """What a stated wait says about windows: it ends a used-up one that states no end of its own.
 
@@ -434,10 +456,10 @@ def _ended(
     """
     after = max(explicit, 0.0)
     if quota is None:
-        return make(Quota, (None, None, after, source.local() + after, None, None)), quotas
+        return make(Quota, (None, None, after, now + after, None, None)), quotas
     if not repeated or quota.reset_after is not None or (quota.remaining is not None and quota.remaining > 0):
         return quota, quotas
-    ended = quota.replace(reset_after=after, reset_at=source.local() + after)
+    ended = quota.replace(reset_after=after, reset_at=now + after)
     return ended, tuple(ended if stated is quota else stated for stated in quotas)
 
 

@@ -6,8 +6,6 @@ caller gave it, and only its beginning; nothing in it raises.
 
 from __future__ import annotations
 
-from time import time
-
 from bide.policy._fields import MAX_FIELD, SPACE, dates_and_delays, http_date, parameters, split, whole
 from bide.policy._headers import as_text
 
@@ -44,17 +42,17 @@ class Source:
     """What a reply says, read as far as it is asked: its wanted fields, its body, its clock and the
     client's."""
 
-    __slots__ = ("_json", "_now", "_server", "body", "by_date", "found", "recorder")
+    __slots__ = ("_json", "_server", "body", "by_date", "found", "now", "recorder")
 
     memo: tuple[str | bytes, float] = ("", 0.0)
     """The last Date that was read: replies of one second carry the same text. A pure function's memory."""
 
     def __init__(
-        self, found: Found, body: object, now: float | None, by_date: bool, recorder: Recorder | None
+        self, found: Found, body: object, now: float, by_date: bool, recorder: Recorder | None
     ) -> None:
         self.found = found
         self.body = body
-        self._now = now
+        self.now = now
         self.by_date = by_date
         self.recorder = recorder
         self._server: float | None = None
@@ -72,13 +70,6 @@ class Source:
             return None
         return text
 
-    def local(self) -> float:
-        """Unix time on the client's clock."""
-        now = self._now
-        if now is None:
-            now = self._now = time()
-        return now
-
     def server(self) -> float:
         """Unix time on the server's clock when the reply was received: its Date and Age, else the
         client's."""
@@ -86,7 +77,7 @@ class Source:
         if at is None:
             date = self.found.get("date")
             if date is None or not self.by_date:
-                at = self.local()
+                at = self.now
             else:
                 known, at = Source.memo
                 if known != date:
@@ -102,8 +93,8 @@ class Source:
         if read is not None:
             Source.memo = (date, float(read))
             return read
-        read = http_date(text, self.local())
-        return self.local() if read is None else read
+        read = http_date(text, self.now)
+        return self.now if read is None else read
 
     def age(self) -> int:
         """Seconds that the reply has been in a cache (RFC 9111 section 5.1)."""

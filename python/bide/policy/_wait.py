@@ -13,6 +13,7 @@ from bide.policy._source import Source, texts
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bide.policy._fields import Reading
+    from bide.policy._headers import Found
     from bide.policy._types import Quota
 
 LONGEST = 366 * 86400.0
@@ -53,7 +54,7 @@ def read_time(
     for reader, is_moment, name in readers:
         value = reader(text)
         if value is None and name == "http_date" and "-" in text:
-            value = http_date(text, source.local())
+            value = http_date(text, source.now)
         if value is None:
             continue
         ahead = value - source.server() if is_moment else value
@@ -68,7 +69,7 @@ def read_time(
 class ExplicitWait:
     """One compiled entry of ``Dialect.waits``."""
 
-    __slots__ = ("header", "place", "readers", "wait")
+    __slots__ = ("_is_whole", "header", "place", "readers", "wait")
 
     def __init__(self, wait: Field | Refill) -> None:
         self.wait = wait
@@ -76,6 +77,19 @@ class ExplicitWait:
         self.header = first.header
         self.place = first.place
         self.readers = readings(wait.read) if isinstance(wait, Field) else ()
+        self._is_whole = (
+            isinstance(wait, Field)
+            and wait.read[0] in ("whole_seconds", "seconds")
+            and not (wait.json or wait.parameter or wait.separator or wait.body or wait.text)
+        )
+
+    def quick(self, found: Found) -> float | None:
+        """The usual case without detours: a whole number of seconds. None when it is not so."""
+        text = found[self.header]
+        if self._is_whole and len(text) < 9 and text.isdigit() and text.isascii():
+            seconds = float(text)
+            return seconds if seconds <= LONGEST else None
+        return None
 
     def read(self, source: Source) -> float | None:
         """Seconds to wait, below zero for a moment that is past; None when there is none to be believed."""

@@ -15,6 +15,7 @@ from bide.policy._wait import LONGEST, read_length, read_number, read_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from bide.policy._headers import Found
     from bide.policy._wait import Ends
 
 MAX_CAPTURES = 32
@@ -34,21 +35,8 @@ class Reader:
     """A compiled ``Window``."""
 
     __slots__ = (
-        "_bucket",
-        "_endless",
-        "_latest",
-        "_length",
-        "_limit",
-        "_name",
-        "_oldest",
-        "_place",
-        "_remaining",
-        "_reset",
-        "_reset_readers",
-        "_unit",
-        "_window",
-        "captures",
-        "names",
+        "_bucket", "_endless", "_latest", "_length", "_limit", "_name", "_oldest", "_remaining", "_reset",
+        "_reset_readers", "_unit", "_window", "captures", "is_quick", "names", "place",
     )  # fmt: skip
 
     def __init__(self, window: Window, expected: float | None) -> None:
@@ -67,7 +55,7 @@ class Reader:
             _header, (window.limit, window.remaining, window.reset, window.bucket)
         )
         self._name = window.name or None
-        self._place = next(
+        self.place = next(
             (f.place for f in (window.reset, window.length, *fields) if isinstance(f, Field)), "backoff"
         )
         self._unit = 0
@@ -81,32 +69,43 @@ class Reader:
             and not (self.captures or window.structured or window.exhausted or window.fresh)
         ):
             self._unit = SIMPLE_UNITS.get(window.reset.read, 0)
+        self.is_quick = self._unit != 0
+
+    def quick(self, found: Found, now: float, by_date: bool) -> Quota | None:
+        """The usual case without detours: three whole numbers, and a Date that was read before.
+
+        None when the reply is not so; ``read`` reads it, then.
+        """
+        unit = self._unit
+        try:
+            limit, remaining, reset = found[self._limit], found[self._remaining], found[self._reset]
+            digits = limit + remaining + reset  # type: ignore[operator]  # of one kind, or a TypeError
+            if not digits.isdigit() or not digits.isascii() or len(digits) > 40:
+                return None
+            after = at = float(reset)
+            if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
+                at = now + after
+            elif at > 1e11:
+                return None
+            elif by_date and "date" in found:
+                text, server = Source.memo
+                if found["date"] != text or "age" in found:
+                    return None
+                after = at - server
+            else:
+                after = at - now
+            if not self._oldest <= after <= self._latest:
+                return None
+            name, bucket = self._name, found.get(self._bucket)
+            if bucket is not None:
+                name = label(bucket) or name
+            return make(Quota, (int(limit), int(remaining), after, at, self._length, name))
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def read(self, source: Source, quotas: list[Quota], ends: Ends) -> None:
         """Appends the quotas that these fields state."""
-        window, found, unit = self._window, source.found, self._unit
-        if unit and source.recorder is None:
-            # The usual case without detours: three whole numbers.
-            try:
-                limit, remaining, reset = found[self._limit], found[self._remaining], found[self._reset]
-                digits = limit + remaining + reset  # type: ignore[operator]  # of one kind, or a TypeError
-                if digits.isdigit() and digits.isascii() and len(digits) < 40:
-                    after = at = float(reset)
-                    if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
-                        at = source.local() + after
-                    elif at < 1e11:
-                        after = at - source.server()
-                    if at < 1e11 and self._oldest <= after <= self._latest:
-                        name = self._name
-                        bucket = found.get(self._bucket)
-                        if bucket is not None:
-                            name = label(bucket) or name
-                        values = (int(limit), int(remaining), after, at, self._length, name)
-                        quotas.append(make(Quota, values))
-                        ends.append((after, self._place))
-                        return
-            except (KeyError, TypeError, ValueError):
-                pass
+        window = self._window
         if window.fresh and source.age():
             if source.recorder is not None:
                 source.recorder.step("a reply from a cache: its windows say nothing")
@@ -200,7 +199,7 @@ class Reader:
             and (self._endless or isinstance(window.length, Field))
         ):
             after = length
-        ends.append((after, self._place))
+        ends.append((after, self.place))
 
     @staticmethod
     def _count(field: Field | float | None, text: str | None, source: Source) -> float | None:
@@ -230,19 +229,24 @@ class Reader:
             if source.recorder is not None:
                 source.recorder.dropped(place, text, "not within two windows ahead and one window past")
             return None, None
-        return after, source.local() + after if read[1] is None else read[1]
+        return after, source.now + after if read[1] is None else read[1]
 
 
 class StructuredReader:
     """A compiled ``StructuredWindows``."""
 
-    __slots__ = ("_header", "_policy", "captures", "names")
+    __slots__ = ("_header", "_policy", "captures", "is_quick", "names", "place")
 
     def __init__(self, windows: StructuredWindows) -> None:
         self._header = windows.header
         self._policy = windows.policy
         self.names = frozenset({windows.header, windows.policy})
-        self.captures = False
+        self.captures = self.is_quick = False
+        self.place = windows.header
+
+    def quick(self, found: Found, now: float, by_date: bool) -> Quota | None:
+        """Nothing about it is quick."""
+        return None
 
     def read(self, source: Source, quotas: list[Quota], ends: Ends) -> None:
         """Appends the quotas that the field states."""
@@ -268,7 +272,7 @@ class StructuredReader:
                 recorder.read(self._header, text, after, "seconds ahead")
             if after is not None and after > LONGEST:
                 after = None
-            at = source.local() + after if after is not None else None
+            at = source.now + after if after is not None else None
             quotas.append(
                 make(Quota, (limit if quota is None else quota, remaining, after, at, length, name))
             )
