@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SIZES = [1, 1_000, 100_000, 1_000_000]
-CALLS = 20_000
-"""Calls of one round."""
-ROUNDS = 9
+CALLS = 2_000
+"""Calls of one round: few, because a short slice finds a quiet moment of a shared machine sooner than a long one."""
+ROUNDS = 60
 SINGLE_CALLS = 40_000
 """Calls that are timed one by one, over all rounds."""
 FOR_EVER = 60_000_000

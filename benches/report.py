@@ -41,6 +41,10 @@ def names_of(rows: Rows) -> list[str]:
     return list(dict.fromkeys(name for name, _, _ in rows))
 
 
+def how_many(size: int) -> str:
+    return "one key" if size == 1 else f"{size:,} keys"
+
+
 def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
@@ -93,13 +97,13 @@ def losses(rows: Rows) -> str:
         ours = rows.get(("bide, native", size, verdict))
         if ours and not name.startswith("bide") and name not in {FLOOR, *HIDDEN_IN_CHARTS}:
             if row["mean_ns"] < ours["mean_ns"]:
-                lines.append(f"- {size:,} keys, {verdict}: {name} {number(row['mean_ns'])} ns, ")
+                lines.append(f"- {how_many(size)}, {verdict}: {name} {number(row['mean_ns'])} ns, ")
                 lines[-1] += f"bide {number(ours['mean_ns'])} ns."
             for share in ("p99_ns", "p99_99_ns"):
                 if row.get(share, 1e9) < ours[share]:
                     label = share[1:-3].replace("_", ".")
                     lines.append(
-                        f"- {size:,} keys, {verdict}, p{label} of single calls: {name} {row[share]:,} ns, "
+                        f"- {how_many(size)}, {verdict}, p{label} of single calls: {name} {row[share]:,} ns, "
                         f"bide {ours[share]:,} ns."
                     )
     return "\n".join(lines) or "In no row of this run was another limiter faster."
@@ -115,20 +119,20 @@ def chart(rows: Rows, size: int) -> str:
         if name not in HIDDEN_IN_CHARTS and (name, size, "admit") in rows
     ]
     shown.sort(key=lambda one: one[1])
-    left, width, step, top = 230, 720, 26, 44
+    left, width, step, top = 250, 740, 26, 44
     height = top + step * len(shown) + 14
     lowest, highest = 1.0, max(log10(value) for _, value in shown)
     scale = (width - left - 80) / (highest - lowest)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
-        f"<title>Nanoseconds of one admitted call, {size:,} keys in random order</title>",
+        f"<title>Nanoseconds of one admitted call, {how_many(size)} in random order</title>",
         "<style>",
         "text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600 }",
         ".other { fill: #9aa4af } .bide { fill: #0969da } .floor { fill: #d0d7de }",
         "@media (prefers-color-scheme: dark) {",
         "text { fill: #e6edf3 } .other { fill: #6e7681 } .bide { fill: #58a6ff } .floor { fill: #3d444d } }",
         "</style>",
-        f'<text class="title" x="8" y="22">One admitted call, {size:,} keys: nanoseconds '
+        f'<text class="title" x="8" y="22">One admitted call, {how_many(size)}: nanoseconds '
         "(logarithmic; less is better)</text>",
     ]
     for position, (name, value) in enumerate(shown):
@@ -148,7 +152,7 @@ def main() -> None:
     for size in sizes_of(rows):
         path = HERE / f"limiter-{size}.svg"
         path.write_text(chart(rows, size), encoding="utf-8")
-        charts.append(f"![One admitted call, {size:,} keys]({path.name})")
+        charts.append(f"![One admitted call, {how_many(size)}]({path.name})")
     versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     section = "\n\n".join(
         [
