@@ -25,13 +25,15 @@ from time import time
 from bide.policy._explain import Recorder
 from bide.policy._headers import NOTHING, collect
 from bide.policy._policy import HTTP, Policy
-from bide.policy._reply import Reply, check_method, method_of, sent_idempotency_key, unpack
+from bide.policy._reply import STATUS_BY_CLASS, Reply, check_method, method_of, sent_idempotency_key, unpack
 from bide.policy._source import Source, follow, json_text
 from bide.policy._types import Action, Decision, Failure, Quota, Reason, make
 from bide.policy._wait import combine, governing, used_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from bide.policy._dialect import When
     from bide.policy._explain import Explanation
     from bide.policy._policy import Program
@@ -149,7 +151,11 @@ def decide(
 
     # What came back.
     headers: object
-    if isinstance(reply, Reply):
+    failure: Failure | None = None
+    status: Any = getattr(reply, STATUS_BY_CLASS.get(reply.__class__, ""), None)
+    if status.__class__ is int:
+        headers = getattr(reply, "headers", None)
+    elif isinstance(reply, Reply):
         status, headers, failure = reply.code, reply.lowered, reply.failure
         if body is None:
             body = reply.body
@@ -169,7 +175,7 @@ def decide(
         refused = status in program.refused_statuses
         if recorder is not None:
             recorder.step(f"status {status}: {action} ({reason})")
-        silent = not found or (len(found) < 3 and found.keys() <= ONLY_CLOCK)
+        silent = not found or (len(found) < 3 and ONLY_CLOCK.issuperset(found))
         if body is not None:
             body = body if program.reads_body else None
             silent = silent and body is None
@@ -191,14 +197,14 @@ def decide(
         stated: list[Quota] = []
         ends: Ends = []
         for window in program.windows:
-            if not window.captures and window.names.isdisjoint(found) and body is None:
-                continue
-            if window.is_quick and recorder is None:
+            if recorder is None and window.quick_by in found:
                 quota = window.quick(found, now, program.by_date)
                 if quota is not None:
                     stated.append(quota)
                     ends.append((quota.reset_after, window.place))
                     continue
+            elif not window.captures and window.names.isdisjoint(found) and body is None:
+                continue
             if source is None:
                 source = Source(found, body, now, program.by_date, recorder)
             window.read(source, stated, ends)
@@ -256,8 +262,11 @@ def decide(
             Decision, (action, seconds + program.margin, None, reason, advice, quota, quotas, source_)
         )
 
-    seconds, source_ = held, held_by
-    if explicit is not None:
+    if explicit is None:
+        seconds, source_ = held, held_by
+    elif held is None or program.combine == "first":
+        seconds, source_ = explicit, place
+    else:
         seconds, source_ = combine(program.combine, explicit, place, held, held_by)
     is_stated = seconds is not None
     if seconds is not None and (

@@ -101,10 +101,12 @@ class Ruling(dict[int, Ruled]):
     __slots__ = ()
 
     def __init__(self, rows: tuple[Rule, ...]) -> None:
-        super().__init__((rule.status, _ruled(rule)) for rule in (*_status.GENERAL, *rows))
+        for index, ruled in enumerate(CLASSES, 1):
+            self.update(dict.fromkeys(range(100 * index, 100 * index + 100), ruled))
+        self.update((rule.status, _ruled(rule)) for rule in (*_status.GENERAL, *rows))
 
     def __missing__(self, status: int) -> Ruled:
-        return CLASSES[status // 100 - 1] if 100 <= status <= 599 else self[500]
+        return self[500]
 
 
 def _ruled(rule: Rule) -> Ruled:

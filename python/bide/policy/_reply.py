@@ -138,14 +138,11 @@ def unpack(reply: object) -> tuple[int, object, Failure | None]:
     Raises:
         TypeError: it is neither.
     """
-    status: object = getattr(reply, _STATUS.get(reply.__class__, "status_code"), None)
-    if isinstance(status, int) and status.__class__ is int:
-        return status, getattr(reply, "headers", None), None
     for name in ("status_code", "status", "code"):
         status = getattr(reply, name, None)
         if isinstance(status, int) and not isinstance(status, bool):
-            if len(_STATUS) < MAX_CLASSES:
-                _STATUS[type(reply)] = name
+            if len(STATUS_BY_CLASS) < MAX_CLASSES:
+                STATUS_BY_CLASS[type(reply)] = name
             return int(status), getattr(reply, "headers", None), None
     if isinstance(reply, BaseException):
         response = _attribute(reply, "response")
@@ -160,8 +157,8 @@ def unpack(reply: object) -> tuple[int, object, Failure | None]:
 MAX_CLASSES = 64
 """Classes of responses that are remembered."""
 
-_STATUS: dict[type, str] = {}
-"""Where responses of a class keep their status."""
+STATUS_BY_CLASS: dict[type, str] = {}
+"""Where responses of a class keep their status, for those that were met."""
 
 
 def method_of(reply: object) -> str | None:
