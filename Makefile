@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-decide goodput bench-peers fuzz clean
+.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-decide goodput bench-peers bench-servers fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,11 +87,21 @@ bench-peers: setup ## measure the limiter against others, in .venv-peers; writes
 	@.venv-peers/bin/python -I benches/peers.py $(ARGS)
 	@.venv-peers/bin/python -I benches/report.py
 
-fuzz: setup ## fuzz the decision engine for a minute (ARGS=-max_total_time=3600 for longer)
-	@echo "fuzz: atheris into .venv, then fuzz/decide.py"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	@mkdir -p target/fuzz
-	@$(BIN)/python fuzz/decide.py -dict=fuzz/fields.dict -max_len=2048 -max_total_time=60 $(ARGS) target/fuzz
+SERVER_PEERS := fastapi uvicorn[standard] granian flask slowapi flask-limiter
+
+bench-servers: setup ## what a rate limit costs a web server, bide's and others'; writes benches/README.md
+	@test -x .venv-servers/bin/python || $(PYTHON) -m venv .venv-servers
+	@.venv-servers/bin/python -m pip install --quiet --disable-pip-version-check . $(SERVER_PEERS)
+	@.venv-servers/bin/python -I benches/python/bench_servers.py $(ARGS)
+
+SECONDS ?= 30
+
+fuzz: setup ## fuzz the decision engine (SECONDS=30), where atheris can be installed
+	@echo "fuzz: atheris into .venv, then fuzz/decide.py for $(SECONDS) s"
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || why=$$($(BIN)/python -m pip install --quiet \
+	    --disable-pip-version-check --only-binary atheris --editable '.[fuzz]' 2>&1) || \
+	  { echo "skipped: atheris has no build for this Python ($$(echo "$$why" | grep -m 1 ERROR))"; exit 0; }; \
+	$(BIN)/python fuzz/decide.py target/fuzz -dict=fuzz/fields.dict -max_len=2048 -max_total_time=$(SECONDS) $(ARGS)
 
 clean: ## remove what was built
 	rm -rf $(VENV) .venv-* target python/bide/*.so

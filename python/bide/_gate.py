@@ -166,69 +166,80 @@ TEXT: Final[Wire[str]] = Wire(str, str)
 # Rules ---------------------------------------------------------------------------------------------------
 
 
-class Texts(Generic[Text]):
-    """What the fields say of one limit: those that never change, and the template of ``RateLimit``."""
-
-    __slots__ = ("constant", "rate_limit", "window")
-
-    def __init__(self, constant: Fields[Text], rate_limit: Text, window: float) -> None:
-        self.constant = constant
-        self.rate_limit: Any = rate_limit  # str and bytes both have %, but no type that says so
-        self.window = window
-
-
-class Rule(Generic[Text]):
+class Rule(NamedTuple, Generic[Text]):
     """A limiter and what is said of it: one bucket."""
 
-    __slots__ = ("_by_limit", "_names", "_number", "_only", "_unix", "name", "take")
+    name: str
+    take: Callable[[Key], Outcome]
+    fields: Callable[[Outcome, bool], Fields[Text]]
+    """The fields of an answer, given the outcome and whether it is refused."""
 
-    def __init__(self, limiter: Limiter, name: str, fields: frozenset[str], wire: Wire[Text]) -> None:
-        self.name = name
-        self.take = limiter.take
-        # A limiter on a clock of its own, as in tests, also tells the time of day.
-        self._unix: Callable[[], float] = getattr(limiter._clock, "time", time.time)
-        self._number: Any = wire.value("%d")
-        varying = ("X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "Retry-After")
-        self._names = tuple(wire.name(field) if field in fields else None for field in varying)
-        quoted = {limit: structured_string(policy_name(name, limit, limiter)) for limit in limiter.limits}
-        constant = {
-            "X-RateLimit-Bucket": name,
-            "RateLimit-Policy": ", ".join(policy_item(quoted[limit], limit) for limit in limiter.limits),
-        }
-        self._by_limit: dict[int, list[Texts[Text]]] = {}
-        for limit in sorted(limiter.limits, key=lambda limit: limit.window):
-            values = {"X-RateLimit-Limit": str(limit.limit), **constant}
-            texts = Texts(
-                [(wire.name(field), wire.value(value)) for field, value in values.items() if field in fields],
-                wire.value(quoted[limit].replace("%", "%%") + ";r=%d;t=%d"),
-                limit.window,
-            )
-            self._by_limit.setdefault(limit.limit, []).append(texts)
-        first = self._by_limit[limiter.limits[0].limit]
-        self._only = first[0] if len(limiter.limits) == 1 else None
 
-    def fields(self, outcome: Outcome, refused: bool) -> Fields[Text]:
-        """The fields of an answer, all of one outcome."""
+class Texts(NamedTuple, Generic[Text]):
+    """What the fields say of one limit."""
+
+    constant: Fields[Text]
+    rate_limit: Any
+    """The template of ``RateLimit``; Any, since no type says what ``str`` and ``bytes`` have in common: %."""
+    window: float
+
+
+def fields_of(
+    limiter: Limiter, name: str, fields: frozenset[str], wire: Wire[Text]
+) -> Callable[[Outcome, bool], Fields[Text]]:
+    """Makes the function that writes the fields. It runs for every request: hence a closure, whose names cost
+    less than attributes, and no call of another function of ours."""
+    varying = ("X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "Retry-After")
+    remaining_name, reset_name, rate_limit_name, retry_after_name = (
+        wire.name(field) if field in fields else None for field in varying
+    )
+    number: Any = wire.value("%d")
+    # A limiter on a clock of its own, as in tests, also tells the time of day.
+    unix: Callable[[], float] = getattr(limiter._clock, "time", time.time)
+    by_limit = texts_of(limiter, name, fields, wire)
+    only = by_limit[limiter.limits[0].limit][0] if len(limiter.limits) == 1 else None
+
+    def write(outcome: Outcome, refused: bool) -> Fields[Text]:
         remaining, reset_after = outcome.remaining, outcome.reset_after
-        texts = self._only or self._texts_of(outcome.limit, reset_after)
-        seconds = ceil(reset_after)
-        found = texts.constant.copy()
-        remaining_name, reset_name, rate_limit_name, retry_after_name = self._names
-        number = self._number
+        if only is not None:
+            constant, rate_limit, _ = only
+        else:
+            # Of several limits of one number, the shortest whose window the reset fits into.
+            known = by_limit[outcome.limit]
+            constant, rate_limit, _ = next((one for one in known if one.window >= reset_after), known[-1])
+        found = constant.copy()
         if remaining_name is not None:
             found.append((remaining_name, number % remaining))
         if reset_name is not None:
-            found.append((reset_name, number % ceil(self._unix() + reset_after)))
+            found.append((reset_name, number % ceil(unix() + reset_after)))
         if rate_limit_name is not None:
-            found.append((rate_limit_name, texts.rate_limit % (remaining, seconds)))
+            found.append((rate_limit_name, rate_limit % (remaining, ceil(reset_after))))
         if refused and retry_after_name is not None:
             found.append((retry_after_name, number % max(1, ceil(outcome.retry_after))))
         return found
 
-    def _texts_of(self, limit: int, reset_after: float) -> Texts[Text]:
-        """Of several limits of one number, the shortest whose window the reset fits into."""
-        texts = self._by_limit[limit]
-        return next((one for one in texts if one.window >= reset_after), texts[-1])
+    return write
+
+
+def texts_of(
+    limiter: Limiter, name: str, fields: frozenset[str], wire: Wire[Text]
+) -> dict[int, list[Texts[Text]]]:
+    """The texts of a limiter's limits by their numbers, shorter windows first."""
+    quoted = {limit: structured_string(policy_name(name, limit, limiter)) for limit in limiter.limits}
+    policy = ", ".join(policy_item(quoted[limit], limit) for limit in limiter.limits)
+    found: dict[int, list[Texts[Text]]] = {}
+    for limit in sorted(limiter.limits, key=lambda limit: limit.window):
+        values = {
+            "X-RateLimit-Limit": str(limit.limit),
+            "X-RateLimit-Bucket": name,
+            "RateLimit-Policy": policy,
+        }
+        constant = [
+            (wire.name(field), wire.value(value)) for field, value in values.items() if field in fields
+        ]
+        rate_limit = wire.value(quoted[limit].replace("%", "%%") + ";r=%d;t=%d")
+        found.setdefault(limit.limit, []).append(Texts(constant, rate_limit, limit.window))
+    return found
 
 
 def policy_name(name: str, limit: Limit, limiter: Limiter) -> str:
@@ -243,6 +254,10 @@ def policy_item(quoted: str, limit: Limit) -> str:
 def structured_string(text: str) -> str:
     """A String of RFC 9651 section 4.1.6."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+Entry = tuple[bool, Fields[Text], "Outcome"]
+"""Whether a request is refused, the fields of its response, and the outcome that they tell."""
 
 
 # The caller's options -------------------------------------------------------------------------------------
@@ -404,7 +419,7 @@ class Gate(Generic[Request, Text]):
             limits = Limiter(*read, store=self._store, max_keys=self._max_keys, name=name)
         if limits._settings.learn:
             raise ValueError("limiter: a learning one has no number of its own to hold clients to")
-        return Rule(limits, name, self._fields, self._wire)
+        return Rule(name, limits.take, fields_of(limits, name, self._fields, self._wire))
 
     def _rule_of(self, request: Request) -> Rule[Text] | None:
         if self._paths or self._prefixes:
@@ -427,12 +442,12 @@ class Gate(Generic[Request, Text]):
             found = self._chosen.setdefault(value, self._rule(value, self._name, by_limits=True))
         return found
 
-    def enter(self, request: Request) -> tuple[bool, Fields[Text] | None] | None:
+    def enter(self, request: Request) -> Entry[Text] | tuple[bool, None, Outcome] | None:
         """Counts a request.
 
         Returns:
-            None when it is exempt. Else whether it is refused, and the fields to add to its response, which
-            are None when a gate further out adds them.
+            None when it is exempt. Else whether it is refused, the fields to add to its response, which are
+            None when a gate further out adds them, and the outcome.
         """
         rule = self._only or self._rule_of(request)
         if rule is None:
@@ -446,14 +461,14 @@ class Gate(Generic[Request, Text]):
             refused = not self._report_only
             self._tell(request, rule, outcome)
         fields = rule.fields(outcome, refused)
-        outer: tuple[Outcome, Fields[Text]] | None = request.get(STANDING)
-        if outer is None:
-            request[STANDING] = (outcome, fields)
-            return refused, fields
-        if refused or outcome.remaining < outer[0].remaining:
+        entry = (refused, fields, outcome)
+        outer: Entry[Text] = request.setdefault(STANDING, entry)
+        if outer is entry:
+            return entry
+        if refused or outcome.remaining < outer[2].remaining:
             outer[1][:] = fields
-            request[STANDING] = (outcome, outer[1])
-        return refused, None
+            request[STANDING] = (outer[0], outer[1], outcome)
+        return refused, None, outcome
 
     def _tell(self, request: Request, rule: Rule[Text], outcome: Outcome) -> None:
         """Reports a refusal; the log gets a line at most every ten seconds, however many there are."""

@@ -72,10 +72,7 @@ def default_key(trusted_hops: int) -> Callable[[Scope], Key]:
     def key(scope: Scope) -> Key:
         for name, value in scope["headers"]:
             if name == b"authorization":
-                bearer = bearer_key(value)
-                if bearer is not None:
-                    return bearer
-                break
+                return bearer_key(value) or client_address(scope, trusted_hops)
         return client_address(scope, trusted_hops)
 
     return key
@@ -143,7 +140,7 @@ class RateLimit:
         entry = self._enter(scope)
         if entry is None:
             return await self._app(scope, receive, send)
-        refused, fields = entry
+        refused, fields, _ = entry
         if fields is not None:
             send = with_fields(fields, send)
         if not refused:
@@ -219,7 +216,7 @@ def limit(
         entry = gate.enter(request.scope)
         if entry is None:
             return
-        refused, fields = entry
+        refused, fields, _ = entry
         headers = {name.decode(): value.decode() for name, value in fields or ()}
         if refused:
             refuse(request, headers)

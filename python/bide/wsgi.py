@@ -31,7 +31,7 @@ from bide._gate import (
 )
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["FIELDS", "RATELIMIT", "X_RATELIMIT", "RateLimit", "client_address", "limit"]
 
@@ -65,13 +65,9 @@ def client_address(environ: Environ, trusted_hops: int = 0) -> str:
 
 def default_key(trusted_hops: int) -> Callable[[Environ], Key]:
     def key(environ: Environ) -> Key:
-        authorization: str | None = environ.get("HTTP_AUTHORIZATION")
-        if authorization is not None:
-            # PEP 3333: octets as latin-1. As octets it is the key that an ASGI server gives.
-            bearer = bearer_key(authorization.encode("latin-1", "replace"))
-            if bearer is not None:
-                return bearer
-        return client_address(environ, trusted_hops)
+        # PEP 3333: octets as latin-1. As octets it is the key that an ASGI server gives.
+        authorization: bytes = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+        return bearer_key(authorization) or client_address(environ, trusted_hops)
 
     return key
 
@@ -109,14 +105,14 @@ class RateLimit:
     ) -> None:
         if not callable(app):
             raise TypeError('the application comes first: RateLimit(app, "100/second")')
-        self._app = app
+        self._app: WSGIApplication = app
         self._enter = Gate(limits, TEXT, path_of, default_key, options).enter
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         entry = self._enter(environ)
         if entry is None:
             return self._app(environ, start_response)
-        refused, fields = entry
+        refused, fields, _ = entry
         if fields is not None:
             start_response = with_fields(fields, start_response)
         if not refused:
@@ -174,7 +170,7 @@ def limit(
         def limited(*args: Any, **kwargs: Any) -> Any:
             entry = gate.enter(flask.request.environ)
             if entry is not None:
-                refused, fields = entry
+                refused, fields, _ = entry
                 if fields is not None:
 
                     @flask.after_this_request
