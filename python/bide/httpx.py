@@ -20,13 +20,22 @@ from bide._foreign import LARGEST_DRAIN_BYTES, is_seekable, rewinder
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
     from bide.policy import Policy
+
+    class _Base(httpx.BaseTransport, httpx2.BaseTransport):
+        def handle_request(self, request: Any) -> Any: ...
+
+    class _AsyncBase(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any: ...
+
 else:
     try:
         import httpx
     except ImportError:
         import httpx2 as httpx
+    _Base, _AsyncBase = httpx.BaseTransport, httpx.AsyncBaseTransport
 
 __all__ = ["AsyncTransport", "Transport"]
 
@@ -52,7 +61,7 @@ def _rewinder(stream: object) -> Callable[[], object] | None:
     return None if hasattr(source, "aread") else rewinder(source)
 
 
-def _exchange(request: httpx.Request, repeatable: bool) -> Exchange:
+def _exchange(request: Any, repeatable: bool) -> Exchange:
     return Exchange(
         method=request.method,
         host=request.url.host,
@@ -64,14 +73,14 @@ def _exchange(request: httpx.Request, repeatable: bool) -> Exchange:
     )
 
 
-def _concluded(driver: Driver, verdict: Verdict, request: httpx.Request) -> httpx.Response:
+def _concluded(driver: Driver, verdict: Verdict, request: Any) -> Any:
     """Hands the caller its response with the decision attached, or raises what ended the attempt."""
     response: Any = driver.conclude(verdict, _library(request).HTTPError, _request=request)
     response.extensions["bide"] = verdict.decision
-    return response  # type: ignore[no-any-return]  # what the inner transport returned
+    return response
 
 
-class Transport(httpx.BaseTransport):
+class Transport(_Base):
     """Sends through ``inner``, inside the API's rate limit, and repeats what may be repeated.
 
     The response that the caller gets has the ``Decision`` in ``response.extensions["bide"]``. A request may
@@ -99,7 +108,7 @@ class Transport(httpx.BaseTransport):
         self,
         policy: Policy | None = None,
         *,
-        inner: httpx.BaseTransport | None = None,
+        inner: httpx.BaseTransport | httpx2.BaseTransport | None = None,
         sleep: Callable[[float], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -107,13 +116,13 @@ class Transport(httpx.BaseTransport):
         self._inner = inner
         self._sleep = sleep
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        inner = self._inner
+    def handle_request(self, request: Any) -> Any:
+        inner: Any = self._inner
         if inner is None:
             inner = self.__dict__["_inner"] = _library(request).HTTPTransport()
         rewind = _rewinder(request.stream)
 
-        def send(attempt: int) -> httpx.Response:
+        def send(attempt: int) -> Any:
             if attempt > 1 and rewind is not None:
                 rewind()
             return inner.handle_request(request)
@@ -143,7 +152,7 @@ class Transport(httpx.BaseTransport):
             self._inner.__exit__(exc_type, exc_value, traceback)
 
 
-class AsyncTransport(httpx.AsyncBaseTransport):
+class AsyncTransport(_AsyncBase):
     """``Transport`` for ``httpx.AsyncClient``, on asyncio or trio. Waiting never blocks the event loop.
 
     Args:
@@ -159,7 +168,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self,
         policy: Policy | None = None,
         *,
-        inner: httpx.AsyncBaseTransport | None = None,
+        inner: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -168,13 +177,13 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self._sleep = self._wait if sleep is None else sleep
         self._waiting: set[anyio.Event] = set()
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        inner = self._inner
+    async def handle_async_request(self, request: Any) -> Any:
+        inner: Any = self._inner
         if inner is None:
             inner = self._inner = _library(request).AsyncHTTPTransport()
         rewind = _rewinder(request.stream)
 
-        async def send(attempt: int) -> httpx.Response:
+        async def send(attempt: int) -> Any:
             if attempt > 1 and rewind is not None:
                 rewind()
             return await inner.handle_async_request(request)

@@ -157,7 +157,9 @@ def test_decisions_waits_and_refusals_are_counted_without_a_key(
     }
     assert decisions == {("retry", "rate_limited"): 1, ("retry", "server_error"): 1, ("process", "ok"): 1}
     assert counted["bide.client.refusals"] == [({}, 1)]
-    assert counted["bide.client.wait"] == [({"bide.cause": "retry"}, pytest.approx(sum(clock.slept)))]
+    [(attributes, seconds)] = counted["bide.client.wait"]
+    assert attributes == {"bide.cause": "retry"}
+    assert seconds == pytest.approx(sum(clock.slept))
     assert "s3cret" not in repr(counted)
     assert "127.0.0.1" not in repr(counted)
 

@@ -127,8 +127,8 @@ def test_what_the_caller_holds_in_the_end_gives_the_decision_again(
     clock = FakeClock()
     answer = answer_bytes(status, {"Retry-After": "7"} if status == 429 else {})
     with ScriptedServer([answer]) as server:
-        options = {"policy": policy.replace(retries=0), "on_defer": "return", "clock": clock}
-        result = client(server.url, tls=tls, **options)
-    by_hand = bide.decide(result.response, options["policy"], now=clock.time(), draw=0.0)
+        policy = policy.replace(retries=0)
+        result = client(server.url, tls=tls, policy=policy, on_defer="return", clock=clock)
+    by_hand = bide.decide(result.response, policy, now=clock.time(), draw=0.0)
     assert by_hand == result.decision
     assert len(witness.seen) == 1

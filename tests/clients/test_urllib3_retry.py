@@ -76,10 +76,10 @@ def test_an_outage_ends_as_urllib3s_own_error_and_as_deferred(waits: list[float]
         with pytest.raises(MaxRetryError) as caught:
             get_urllib3(server.url, Retry(policy=bide.CLEVER, sleep=waits.append))
         assert len(server.requests) == 6
+    assert str(caught.value.reason) == "too many 503 error responses"
     error: Any = caught.value
     assert isinstance(error, bide.Deferred)
     assert error.decision.resume_at is not None
-    assert str(error.reason) == "too many 503 error responses"
 
 
 def test_an_outage_ends_as_requests_own_error_which_carries_the_deferred(waits: list[float]) -> None:

@@ -372,7 +372,9 @@ def test_aiohttp_sends_the_fields_and_files_of_a_form_again() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.removesuffix("_case"))
 def test_a_deferred_reaches_another_process(case: Any) -> None:
-    get, close = case(lambda _: close())
+    closing: list[Callable[[], object]] = []
+    get, close = case(lambda _: closing[0]())
+    closing.append(close)
     with ScriptedServer([MINUTE]) as server, pytest.raises(bide.Deferred) as caught:
         get(server.url)
     copy = pickle.loads(pickle.dumps(caught.value))
