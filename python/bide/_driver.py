@@ -180,9 +180,12 @@ class Driver:
         self._budget = Budget() if budget is None else budget
         self._budgets: dict[str, Budget] = {}
         self._closing = threading.Event()
-        # Made now, so that a mistake in an option shows here and not at the first request.
-        self._lanes = {"": self._lane(HTTP if policy is None else policy)}
-        self._by_host = policy is None
+        # Made now, so that a mistake in an option shows here and not at the first request, and that the table
+        # of hosts is not read from its files on somebody's event loop.
+        first = policy_of("") if policy is None else policy
+        lane = self._lane(first)
+        self._lanes = {first.name: lane}
+        self._only = None if policy is None else lane
 
     def _lane(self, policy: Policy) -> Lane:
         policy = policy.replace(**self._patience) if self._patience else policy
@@ -200,8 +203,8 @@ class Driver:
 
     def lane_of(self, host: str) -> Lane:
         """The policy and the limiter for requests to a host."""
-        if not self._by_host:
-            return self._lanes[""]
+        if self._only is not None:
+            return self._only
         policy = policy_of(host)
         lane = self._lanes.get(policy.name)
         return self._lanes.setdefault(policy.name, self._lane(policy)) if lane is None else lane
