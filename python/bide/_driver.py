@@ -22,7 +22,7 @@ from bide._flow import Cause, Discard, Exchange, Failed, Flow, Send, Sleep, Verd
 from bide._foreign import deferred, status_of
 from bide._ledger import Ledger
 from bide.errors import Deferred
-from bide.policy import HTTP, Action, Budget, Decision, Policy, Quota, Reason, Reply, decide, failure_of
+from bide.policy import Action, Budget, Decision, Policy, Quota, Reason, Reply, decide, failure_of
 
 if TYPE_CHECKING:
     from bide.limiter import Limiter, Outcome
