@@ -1,5 +1,6 @@
 """Structured fields (RFC 9651): the points that loose parsers miss, and a second parser beside ours."""
 
+import base64
 import datetime
 from decimal import Decimal
 from typing import Any
@@ -49,13 +50,14 @@ def by_the_other(kind: str, text: str) -> Any:
 KEYS = st.from_regex(r"[a-z*][a-z0-9_.*-]{0,3}", fullmatch=True)
 BARE = (
     st.from_regex(r"-?[0-9]{1,16}", fullmatch=True)
+    | st.integers(14, 16).map(lambda digits: "9" * digits)
     | st.from_regex(r"-?[0-9]{1,13}\.[0-9]{0,4}", fullmatch=True)
     | st.from_regex(r'"([ -!#-\[\]-~]|\\["\\]){0,4}"', fullmatch=True)
     | st.from_regex(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]{0,4}", fullmatch=True)
     | st.from_regex(r"\?[01]", fullmatch=True)
     | st.from_regex(r"@[0-9]{1,9}", fullmatch=True)
     | st.from_regex(r'%"([ -!#-$&-~]|%[0-7][0-9a-f]){0,3}"', fullmatch=True)
-    | st.binary(max_size=4).map(lambda octets: ":" + __import__("base64").b64encode(octets).decode() + ":")
+    | st.binary(max_size=4).map(lambda octets: f":{base64.b64encode(octets).decode()}:")
 )
 PARAMETERS = st.lists(st.tuples(KEYS, st.none() | BARE), max_size=3).map(
     lambda pairs: "".join(f"; {key}" + (f"={value}" if value is not None else "") for key, value in pairs)
@@ -85,7 +87,8 @@ def broken(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 def test_what_is_well_formed_reads_as_by_another_parser(kind: str, texts: st.SearchStrategy[str]) -> None:
     @given(texts)
     def same(text: str) -> None:
-        assert with_kinds(PARSERS[kind](text)) == by_the_other(kind, text) or by_the_other(kind, text) is None
+        ours = PARSERS[kind](text)
+        assert (None if ours is None else with_kinds(ours)) == by_the_other(kind, text)
 
     same()
 
@@ -112,7 +115,7 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
         parse(text)
 
 
-ROWS = [
+ROWS: list[tuple[str, str, object]] = [
     ("list", "", []),
     ("list", "  1 , 2  ", [(1, {}), (2, {})]),
     ("list", "1,\t2", [(1, {}), (2, {})]),
@@ -179,3 +182,29 @@ def test_a_token_is_no_string_and_a_date_no_number() -> None:
     member = parse_list("name, @1")
     assert member is not None
     assert [type(bare) for bare, _ in member] == [Token, Date]
+
+
+@pytest.mark.xfail(reason="what follows base64's padding is dropped, and padding of any length is taken")
+@pytest.mark.parametrize("text", [":=:", ":====:", ":YQ===:", ":YQ==YQ:", ":YWI=YQ:"])
+def test_a_byte_sequence_ends_with_its_padding_as_by_another_parser(text: str) -> None:
+    """RFC 9651 section 4.2.7 lets padding be missing, not misplaced."""
+    assert by_the_other("item", text) is None
+    assert parse_item(text) is None
+
+
+@pytest.mark.xfail(reason="a key that is given again moves to the end")
+def test_a_key_that_is_given_again_keeps_its_place_as_by_another_parser() -> None:
+    """RFC 9651 sections 4.2.2 and 4.2.3.2: its value is overwritten."""
+    found = parse_dictionary("a=1, b=2, a=3")
+    assert found is not None
+    assert list(found) == list(by_the_other("dictionary", "a=1, b=2, a=3"))
+
+
+@given(
+    st.binary(max_size=7).map(lambda octets: base64.b64encode(octets).decode().rstrip("=")),
+    st.text("ABYZaz059+/-_ :", max_size=3),
+)
+def test_a_byte_sequence_without_padding_reads_as_by_another_parser(encoded: str, more: str) -> None:
+    text = f":{encoded}{more}:"
+    ours = parse_item(text)
+    assert (None if ours is None else with_kinds(ours)) == by_the_other("item", text)
