@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bide.policy._dialect import When
     from bide.policy._explain import Explanation
     from bide.policy._policy import Program
-    from bide.policy._wait import Ends
+    from bide.policy._wait import Stated
 
 __all__ = ["decide", "explain"]
 
@@ -194,23 +194,24 @@ def decide(
         if recorder is not None and "date" in found:
             source = Source(found, body, now, program.by_date, recorder)
             recorder.step(f"by its Date, the client's clock is {now - source.server():+.0f} s off")
-        stated: list[Quota] = []
-        ends: Ends = []
+        stated: list[Stated] = []
         for window in program.windows:
-            if recorder is None and window.quick_by in found:
+            if window.quick_by in found and recorder is None:
                 quota = window.quick(found, now, program.by_date)
                 if quota is not None:
-                    stated.append(quota)
-                    ends.append((quota.reset_after, window.place))
+                    stated.append((quota, quota.reset_after, window.place))
                     continue
             elif not window.captures and window.names.isdisjoint(found) and body is None:
                 continue
             if source is None:
                 source = Source(found, body, now, program.by_date, recorder)
-            window.read(source, stated, ends)
-        if stated:
-            quotas = tuple(stated)
-            quota = stated[0] if len(stated) == 1 else governing(quotas)
+            window.read(source, stated)
+        if len(stated) == 1:
+            quota = stated[0][0]
+            quotas = (quota,)
+        elif stated:
+            quotas = tuple(part[0] for part in stated)
+            quota = governing(quotas)
         if not program.unconditional or status in program.conditional:
             if source is None:
                 source = Source(found, body, now, program.by_date, recorder)
@@ -218,25 +219,25 @@ def decide(
                 program, status, source, quotas, (action, reason, advice, refused)
             )
         for wait in program.waits:
-            if wait.header:
-                if wait.header not in found:
-                    continue
-                if recorder is None:
-                    explicit = wait.quick(found)
-            if explicit is None:
-                if source is None:
-                    source = Source(found, body, now, program.by_date, recorder)
-                explicit = wait.read(source)
+            if wait.header in found:
+                text = found[wait.header]
+                if wait.is_whole and recorder is None and len(text) < 8 and text.isdigit() and text.isascii():
+                    explicit, place = float(text), wait.place
+                    break
+            elif wait.header:
+                continue
+            if source is None:
+                source = Source(found, body, now, program.by_date, recorder)
+            explicit = wait.read(source)
             if explicit is not None:
                 place = wait.place
                 break
-        if quota is not None:
-            if len(stated) > 1:
-                held, held_by = used_up(quotas, ends, refused)
-            else:
-                remaining = quota.remaining
-                if remaining <= 0 if remaining is not None else refused:
-                    held, held_by = ends[0]
+        if len(stated) > 1:
+            held, held_by = used_up(stated, refused)
+        elif quota is not None:
+            remaining = quota.remaining
+            if remaining <= 0 if remaining is not None else refused:
+                _, held, held_by = stated[0]
         if explicit is not None and (quota is None or quota.reset_after is None):
             quota, quotas = _ended(quota, quotas, explicit, now, action is RETRY or refused)
     if refused:

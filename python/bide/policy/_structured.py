@@ -26,7 +26,8 @@ KEY = LOWER | DIGITS | frozenset("_-.*")
 ALPHA = LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 TOKEN_START = ALPHA | {"*"}
 TOKEN = ALPHA | DIGITS | frozenset("!#$%&'*+-.^_`|~:/")
-BASE64 = ALPHA | DIGITS | frozenset("+/=")
+BASE64 = ALPHA | DIGITS | frozenset("+/")
+PADDING = frozenset("=")
 HEX = DIGITS | frozenset("abcdef")
 
 
@@ -105,7 +106,6 @@ class _Reader:
             if self.peek() == "=":
                 self.at += 1
                 value = self.bare_item()
-            found.pop(key, None)
             found[key] = value
         return found
 
@@ -193,8 +193,10 @@ class _Reader:
 
         self.at += 1
         encoded = self.take(BASE64)
+        padding = self.take(PADDING)
         self.expect(":")
-        encoded = encoded.rstrip("=")
+        if (padding and len(encoded + padding) % 4) or len(padding) > 2:
+            raise _Malformed
         try:
             return a2b_base64(encoded + "=" * (-len(encoded) % 4))
         except Error:
@@ -242,7 +244,6 @@ class _Reader:
                 member = self.item_or_inner_list()
             else:
                 member = (True, self.parameters())
-            members.pop(key, None)
             members[key] = member
             more = self.separated()
         return members

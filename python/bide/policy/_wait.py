@@ -9,12 +9,11 @@ from __future__ import annotations
 from bide.policy._dialect import Field, Refill
 from bide.policy._fields import DELAYS, NUMBERS, SPACE, http_date, readings
 from bide.policy._source import Source, texts
+from bide.policy._types import Quota
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from bide.policy._fields import Reading
-    from bide.policy._headers import Found
-    from bide.policy._types import Quota
 
 LONGEST = 366 * 86400.0
 """Seconds: what lies further ahead (or further past) is no wait that a server means."""
@@ -69,7 +68,7 @@ def read_time(
 class ExplicitWait:
     """One compiled entry of ``Dialect.waits``."""
 
-    __slots__ = ("_is_whole", "header", "place", "readers", "wait")
+    __slots__ = ("header", "is_whole", "place", "readers", "wait")
 
     def __init__(self, wait: Field | Refill) -> None:
         self.wait = wait
@@ -77,19 +76,11 @@ class ExplicitWait:
         self.header = first.header
         self.place = first.place
         self.readers = readings(wait.read) if isinstance(wait, Field) else ()
-        self._is_whole = (
+        self.is_whole = (
             isinstance(wait, Field)
             and wait.read[0] in ("whole_seconds", "seconds")
             and not (wait.json or wait.parameter or wait.separator or wait.body or wait.text)
         )
-
-    def quick(self, found: Found) -> float | None:
-        """The usual case without detours: a whole number of seconds. None when it is not so."""
-        text = found[self.header]
-        if self._is_whole and len(text) < 9 and text.isdigit() and text.isascii():
-            seconds = float(text)
-            return seconds if seconds <= LONGEST else None
-        return None
 
     def read(self, source: Source) -> float | None:
         """Seconds to wait, below zero for a moment that is past; None when there is none to be believed."""
@@ -127,11 +118,11 @@ class ExplicitWait:
         return (needed - available) / rate
 
 
-Ends = list[tuple["float | None", str]]
-"""For every quota: seconds to its window's end as far as it bounds a wait, and the field that says so."""
+Stated = tuple[Quota, "float | None", str]
+"""A quota, the seconds to its window's end as far as it bounds a wait, and the field that says so."""
 
 
-def used_up(quotas: tuple[Quota, ...], ends: Ends, refused: bool) -> tuple[float | None, str]:
+def used_up(stated: list[Stated], refused: bool) -> tuple[float | None, str]:
     """When the used-up windows have all ended: seconds, and the field that says so.
 
     On a refusal a window whose remaining is not stated counts as used up, unless another one is known to be.
@@ -140,7 +131,7 @@ def used_up(quotas: tuple[Quota, ...], ends: Ends, refused: bool) -> tuple[float
     place = ""
     known = False
     for unknown in (False, True):
-        for quota, (after, where) in zip(quotas, ends, strict=True):
+        for quota, after, where in stated:
             remaining = quota.remaining
             if (remaining is None) is not unknown or (remaining is not None and remaining > 0):
                 continue

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bide.policy._headers import Found
-    from bide.policy._wait import Ends
+    from bide.policy._wait import Stated
 
     Quick = Callable[[Found, float, bool], Quota | None]
 
@@ -121,7 +121,7 @@ class Reader:
 
         return quick
 
-    def read(self, source: Source, quotas: list[Quota], ends: Ends) -> None:
+    def read(self, source: Source, into: list[Stated]) -> None:
         """Appends the quotas that these fields state."""
         window = self._window
         if window.fresh and source.age():
@@ -129,16 +129,15 @@ class Reader:
                 source.recorder.step("a reply from a cache: its windows say nothing")
         elif self.captures:
             for capture, part in _captured(window, source):
-                self._read_all(part, source, quotas, ends, capture)
+                self._read_all(part, source, into, capture)
         else:
-            self._read_all(window, source, quotas, ends, None)
+            self._read_all(window, source, into, None)
 
     def _read_all(
         self,
         window: Window,
         source: Source,
-        quotas: list[Quota],
-        ends: Ends,
+        into: list[Stated],
         capture: str | None,
     ) -> None:
         columns: dict[str, list[str | None]] = {}
@@ -162,7 +161,7 @@ class Reader:
         counted = [len(columns[role]) for role in ("remaining", "used", "reset") if role in columns]
         for index in range(max(counted, default=1)):
             row = {role: stated[index] if index < len(stated) else None for role, stated in columns.items()}
-            self._one(window, row, source, quotas, ends, capture, columns)
+            self._one(window, row, source, into, capture, columns)
 
     @staticmethod
     def _by_key(window: Window, source: Source, columns: dict[str, list[str | None]]) -> None:
@@ -182,8 +181,7 @@ class Reader:
         window: Window,
         row: dict[str, str | None],
         source: Source,
-        quotas: list[Quota],
-        ends: Ends,
+        into: list[Stated],
         capture: str | None,
         columns: dict[str, list[str | None]],
     ) -> None:
@@ -205,7 +203,7 @@ class Reader:
         if limit is None and remaining is None and after is None and used is None:
             return
         bucket = label(row.get("bucket")) or capture or self._name
-        quotas.append(make(Quota, (limit, remaining, after, at, length, bucket)))
+        quota = make(Quota, (limit, remaining, after, at, length, bucket))
         # A used-up window that states no end has one unit again when a leaky bucket has lost one, and has
         # ended when its length has passed.
         refill = self._count(window.refill, row.get("refill"), source)
@@ -217,7 +215,7 @@ class Reader:
             and (self._endless or isinstance(window.length, Field))
         ):
             after = length
-        ends.append((after, self.place))
+        into.append((quota, after, self.place))
 
     @staticmethod
     def _count(field: Field | float | None, text: str | None, source: Source) -> float | None:
@@ -255,15 +253,18 @@ class StructuredReader:
 
     __slots__ = ("_header", "_policy", "captures", "names", "place", "quick", "quick_by")
 
+    quick: Quick
+    quick_by: str | None
+
     def __init__(self, windows: StructuredWindows) -> None:
         self._header = windows.header
         self._policy = windows.policy
         self.names = frozenset({windows.header, windows.policy})
         self.captures = False
-        self.quick_by = self.quick = None
+        self.quick_by = None  # and so `quick` is never asked for
         self.place = windows.header
 
-    def read(self, source: Source, quotas: list[Quota], ends: Ends) -> None:
+    def read(self, source: Source, into: list[Stated]) -> None:
         """Appends the quotas that the field states."""
         text, recorder = source.field(self._header), source.recorder
         if text is None:
@@ -288,10 +289,10 @@ class StructuredReader:
             if after is not None and after > LONGEST:
                 after = None
             at = source.now + after if after is not None else None
-            quotas.append(
-                make(Quota, (limit if quota is None else quota, remaining, after, at, length, name))
+            stated_quota = make(
+                Quota, (limit if quota is None else quota, remaining, after, at, length, name)
             )
-            ends.append((after, self._header))
+            into.append((stated_quota, after, self._header))
 
     @staticmethod
     def _list(text: str) -> list[tuple[str | None, int | None, int | None, int | None]] | None:
