@@ -58,6 +58,15 @@ def test_a_limiter_loads_no_http_client_and_no_policy() -> None:
     assert not {name for name in loaded if name.startswith("bide.polic")}
 
 
+def test_the_server_middlewares_load_no_framework_no_http_client_and_no_policy() -> None:
+    code = "import bide; bide.asgi.RateLimit(print, '1/minute'); bide.wsgi.RateLimit(print, '1/minute')"
+    loaded = modules_loaded_by(code)
+    assert not top_level(loaded) & (
+        CLIENTS | {"asyncio", "django", "fastapi", "flask", "starlette", "werkzeug"}
+    )
+    assert not {name for name in loaded if name.startswith("bide.polic")}
+
+
 ALLOWED_BIDE_IMPORTS = {
     "policy": {"policy"},
     "policies": {"policies", "policy", "errors"},
