@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use bide_core::layout::{self, MAX_TABLES};
 use bide_core::window::{FULL, MAX_WINDOW_MS};
-use bide_core::{Header, Key, Keyer, Layout, Limiter, Quota, Rule};
+use bide_core::{Clock, Header, Key, Keyer, Layout, Limiter, Quota, Rule};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -191,17 +191,10 @@ impl Core {
             Err(_) => py.get_type::<PyTuple>().call1((keys,))?.cast_into::<PyTuple>()?,
         };
         let keys = keys.iter_borrowed().map(|key| self.key(&key)).collect::<PyResult<Vec<Key>>>()?;
-        let clock = self.read(py)?;
-        for &key in keys.iter().take(AHEAD) {
-            self.fetch(key);
+        match &self.clock {
+            LimiterClock::System(clock) => PyList::new(py, self.take_each(&keys, clock, cost)),
+            LimiterClock::Python(clock) => PyList::new(py, self.take_each(&keys, &clock.read(py)?, cost)),
         }
-        let answers = keys.iter().enumerate().map(|(position, &key)| {
-            if let Some(&later) = keys.get(position + AHEAD) {
-                self.fetch(later);
-            }
-            self.limiter.try_acquire(key, &clock, cost)
-        });
-        PyList::new(py, answers)
     }
 
     /// Gives back what an outcome took, once; whether a window it came from still ran.
@@ -235,7 +228,7 @@ impl Core {
         let clock = self.read(py)?;
         let now = match now {
             Some(reading) => self.clock.milliseconds(reading)?,
-            None => bide_core::Clock::precise(&clock),
+            None => clock.precise(),
         };
         let reset_after_ms =
             stated(quota, "reset_after")?.map(milliseconds_up).filter(|&reset| reset <= MAX_WINDOW_MS);
@@ -289,6 +282,24 @@ impl Core {
         Ok(match outcome.get().spend(key, self.keyer.origin()) {
             Some(taken) => self.limiter.settle(key, &clock, taken, actual),
             None => false,
+        })
+    }
+
+    /// The answers for keys in order, each taken when it is asked for, its line fetched long before.
+    fn take_each<'a>(
+        &'a self,
+        keys: &'a [Key],
+        clock: &'a impl Clock,
+        cost: u64,
+    ) -> impl ExactSizeIterator<Item = bool> + 'a {
+        for &key in keys.iter().take(AHEAD) {
+            self.fetch(key);
+        }
+        keys.iter().enumerate().map(move |(position, &key)| {
+            if let Some(&later) = keys.get(position + AHEAD) {
+                self.fetch(later);
+            }
+            self.limiter.try_acquire(key, clock, cost)
         })
     }
 

@@ -142,32 +142,35 @@ impl<'a> Table<'a> {
         Found::Absent
     }
 
+    /// The key's live slot, if it is in its home line: as a rule it is, and in the slot that it would like best as often
+    /// as not. The line is compared without a branch for each slot: a line that holds several keys would mispredict.
+    #[inline]
+    fn at_home(&self, key: Key) -> Option<(Slot<'a>, Id)> {
+        let fingerprint = key.fingerprint();
+        let line = self.line(key.home(self.lines));
+        let best = Self::slot(line, key.first_slot());
+        let id = best.id();
+        if id.is_live_of(fingerprint) {
+            return Some((best, id));
+        }
+        let ids: [Id; SLOTS_OF_A_LINE] = std::array::from_fn(|position| Self::slot(line, position).id());
+        let matches = ids
+            .iter()
+            .enumerate()
+            .fold(0_u32, |bits, (position, id)| bits | (u32::from(id.is_live_of(fingerprint)) << position));
+        let position = matches.trailing_zeros() as usize % SLOTS_OF_A_LINE;
+        (matches != 0).then(|| (Self::slot(line, position), ids[position]))
+    }
+
     /// Changes a key's word as `decide` says, which is given the word and whether it is the overflow's; gives the key
     /// a slot if it has none and something is to be written.
-    #[inline]
     fn apply(
         &self,
         key: Key,
         clock: &impl Clock,
         mut decide: impl FnMut(u64, bool) -> Change,
     ) -> (u64, bool, bool) {
-        // The key is in its home line as a rule, and in the slot that it would like best as often as not. The line is
-        // compared without a branch for each slot: a line that holds several keys would mispredict.
-        let fingerprint = key.fingerprint();
-        let line = self.line(key.home(self.lines));
-        let best = Self::slot(line, key.first_slot());
-        let id = best.id();
-        let (slot, id) = if id.is_live_of(fingerprint) {
-            (best, id)
-        } else {
-            let ids: [Id; SLOTS_OF_A_LINE] = std::array::from_fn(|position| Self::slot(line, position).id());
-            let matches = ids.iter().enumerate().fold(0_u32, |bits, (position, id)| {
-                bits | (u32::from(id.is_live_of(fingerprint)) << position)
-            });
-            let position = matches.trailing_zeros() as usize % SLOTS_OF_A_LINE;
-            (Self::slot(line, position), ids[position])
-        };
-        if id.is_live_of(fingerprint) {
+        if let Some((slot, id)) = self.at_home(key) {
             if let Hit::Done { word, written } = slot.hit(id, |word| decide(word, false)) {
                 return (word, written, false);
             }
@@ -338,18 +341,52 @@ impl<'a> Table<'a> {
     }
 
     /// Takes `cost`; with `probe_timeout_ms`, first contact is a probe (a key without room of its own cannot probe).
+    // Not by `apply`, so that the hot path is one piece: a closure that is called from two places is not inlined.
     #[inline]
     pub fn take(&self, key: Key, clock: &impl Clock, cost: u64, probe_timeout_ms: Option<u64>) -> Applied {
-        let mut now = 0;
-        let (word, written, shared) = self.apply(key, clock, |word, shared| {
-            now = clock.now();
-            match self.next(word, now, clock, cost, probe_timeout_ms.filter(|_| !shared)) {
-                Some(next) => Change::Write(next),
-                None if window::count_of(word) == SYNCING && window::is_live(word, now) => Change::Busy,
-                None => Change::Keep,
+        if let Some((slot, id)) = self.at_home(key) {
+            let mut now = 0;
+            let hit = slot.hit(id, |word| {
+                now = clock.now();
+                self.decide_take(word, now, clock, cost, probe_timeout_ms)
+            });
+            if let Hit::Done { word, written } = hit {
+                return Applied { word, written, shared: false, now };
             }
+        }
+        self.take_by_search(key, clock, cost, probe_timeout_ms)
+    }
+
+    #[cold]
+    fn take_by_search(
+        &self,
+        key: Key,
+        clock: &impl Clock,
+        cost: u64,
+        probe_timeout_ms: Option<u64>,
+    ) -> Applied {
+        let mut now = 0;
+        let (word, written, shared) = self.apply_by_search(key, clock, &mut |word, shared| {
+            now = clock.now();
+            self.decide_take(word, now, clock, cost, probe_timeout_ms.filter(|_| !shared))
         });
         Applied { word, written, shared, now }
+    }
+
+    #[inline(always)]
+    fn decide_take(
+        &self,
+        word: u64,
+        now: u64,
+        clock: &impl Clock,
+        cost: u64,
+        probe_timeout_ms: Option<u64>,
+    ) -> Change {
+        match self.next(word, now, clock, cost, probe_timeout_ms) {
+            Some(next) => Change::Write(next),
+            None if window::count_of(word) == SYNCING && window::is_live(word, now) => Change::Busy,
+            None => Change::Keep,
+        }
     }
 
     /// What a call of `cost` would make of the word; None refuses.
