@@ -150,6 +150,7 @@ DATE_ROWS = [
     ("Sunday, 06-Nov-1994 08:49:37 GMT", None),
     ("Sunday, 06-Nov-94 08:49:37 PST", None),
     ("Sunday, 06-Xov-94 08:49:37 GMT", None),
+    ("Sunday, 31-Feb-94 08:49:37 GMT", None),
     ("Sun, 06-Nov-94 08:49:37 GMT", None),
     ("Sunday, 06-Nov-94_08:49:37 GMT", None),
     ("Sunday, x6-Nov-94 08:49:37 GMT", None),

@@ -611,3 +611,29 @@ def test_a_forked_child_draws_other_numbers() -> None:
     os.close(writer)
     with os.fdopen(reader) as pipe:
         assert float(pipe.read()) != _draw()
+
+
+def test_an_explanation_says_what_blocked_a_repetition_and_what_failed() -> None:
+    explanation = explain(Reply(failure=Failure.TIMEOUT, method="POST"), now=NOW, draw=0.0)
+    assert explanation.steps[0] == "no response: timeout"
+    assert "not repeated" in explanation.steps[-1]
+
+
+def test_a_wait_that_is_stated_is_spread_by_chance_where_no_draw_is_given() -> None:
+    waits = {decide(Reply(429, {"Retry-After": "60"}), now=NOW).wait for _ in range(20)}
+    assert len(waits) > 1
+    assert all(60.0 <= wait < 62.0 for wait in waits)
+
+
+def test_a_bucket_whose_needs_are_constants_states_its_wait() -> None:
+    policy = made(waits=(Refill(available=Field("x-left"), rate=2.0),))
+    assert http(429, {"X-Left": "0"}, policy).wait == 0.5
+    assert http(429, {"X-Left": "many"}, policy).source == "backoff"
+
+
+def test_a_length_without_a_number_in_the_early_form_of_the_drafts_is_none() -> None:
+    for window in ("w=x", "w=0", "w=", "v=1"):
+        headers = {"RateLimit-Limit": f"9, 9;{window}", "RateLimit-Remaining": "1", "RateLimit-Reset": "1"}
+        quota = http(200, headers).quota
+        assert quota is not None
+        assert quota.window is None

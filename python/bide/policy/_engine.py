@@ -499,9 +499,7 @@ def _span(seconds: float) -> str:
 
 
 _chance = Random()
-if hasattr(os, "register_at_fork"):
-    # Two workers that draw the same numbers would return in the same instant.
-    os.register_at_fork(after_in_child=_chance.seed)
-
+# Two workers that draw the same numbers would return in the same instant. (Where nothing forks, nothing is needed.)
+getattr(os, "register_at_fork", dict)(after_in_child=_chance.seed)
 
 _draw = _chance.random

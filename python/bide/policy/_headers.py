@@ -42,7 +42,8 @@ MAX_FIELDS = 128
 def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
     """The fields that a policy wants, in one pass over a response's own headers.
 
-    Where none of them tells anything (a ``Date`` alone does not), an empty collection may come back.
+    Where none of them tells anything (a ``Date`` alone does not, but beside a body), an empty collection may
+    come back.
     """
     listing = _LISTINGS.get(headers.__class__)
     if listing is None:
@@ -58,7 +59,7 @@ def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
             return found
         if listing is _urllib3_pairs:
             container = headers._container
-            if not program.telling.isdisjoint(container):
+            if program.reads_body or not program.telling.isdisjoint(container):
                 wanted = program.wanted
                 for name, values in container.items():
                     if name in wanted:
@@ -69,14 +70,14 @@ def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
                                 _add(found, name, value, program, None)
             return found
         if listing is _dict_pairs:
-            if not program.mute.issuperset(headers):
+            if program.reads_body or not program.mute.issuperset(headers):
                 spelled = program.spelled
                 for name, value in headers.items():
                     lower = spelled.get(name)
                     if lower is None:
                         lower = _spelled(name, program)
                     if lower:
-                        if value.__class__ is str and lower not in found:
+                        if value.__class__ is str and name.__class__ is str and lower not in found:
                             found[lower] = value
                         else:
                             _add(found, name, value, program, None)
@@ -89,10 +90,9 @@ def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
 
 def _spelled(name: object, program: Program) -> str:
     """The wanted name that is spelled so, else ""; remembers it, for servers send the same names."""
-    if isinstance(name, bytes):
-        name = name.decode("latin-1")
     if not isinstance(name, str):
-        return ""
+        # Whatever else may be a name is looked at by who takes the field.
+        return "bytes" if isinstance(name, bytes) else ""
     lower = program.wanted.get(name.lower(), "")
     if len(name) <= MAX_NAME and len(program.spelled) < MAX_SPELLINGS:
         program.spelled[name] = lower

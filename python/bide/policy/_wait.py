@@ -143,12 +143,8 @@ def used_up(stated: list[Stated], refused: bool) -> tuple[float | None, str]:
     return latest, place
 
 
-def combine(
-    rule: str, explicit: float | None, place: str, held: float | None, held_by: str
-) -> tuple[float | None, str]:
+def combine(rule: str, explicit: float, place: str, held: float | None, held_by: str) -> tuple[float, str]:
     """One wait of the two that a reply may state, and what states it."""
-    if explicit is None:
-        return held, held_by
     if held is None or rule == "first" or (rule == "greatest" and explicit >= held):
         return explicit, place
     return held, held_by

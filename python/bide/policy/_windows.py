@@ -377,6 +377,6 @@ def _listed_length(stated: list[str | None] | None, limit: float) -> float | Non
         parts = parameters(member) if member is not None and ";" in member else None
         if parts is not None and count(parts[0]) == limit:
             length = parts[1].get("w") or parts[1].get("window") or ""
-            if length.isascii() and length.isdigit() and 0 < len(length) < 9:
+            if length.isascii() and length.isdigit() and len(length) < 9:
                 return float(length) or None
     return None

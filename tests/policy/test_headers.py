@@ -1,0 +1,128 @@
+"""Headers of every kind of object: one reading, and what is remembered of them stays bounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import multidict
+import pytest
+import requests
+import urllib3
+
+from bide.policy import CLEVER, HTTP, Decision, Dialect, Field, Policy, When, Window, decide, explain
+from bide.policy._headers import MAX_CLASSES, MAX_FIELDS, MAX_SPELLINGS
+
+NOW = 1_700_000_000.0
+KINDS: dict[str, Any] = {
+    "dict": dict,
+    "list": list,
+    "httpx": httpx.Headers,
+    "urllib3": urllib3.HTTPHeaderDict,
+    "requests": lambda pairs: requests.structures.CaseInsensitiveDict(pairs),
+    "multidict": multidict.CIMultiDict,
+}
+
+
+class Response:
+    def __init__(self, headers: object, status: int = 429) -> None:
+        self.status = status
+        self.headers = headers
+
+
+def decided(headers: object, policy: Policy = CLEVER, body: object = None, status: int = 429) -> Decision:
+    response = Response(headers, status)
+    decision = decide(response, policy, now=NOW, draw=0.0, body=body)
+    assert decision == explain(response, policy, now=NOW, draw=0.0, body=body).decision
+    return decision
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("again", [1, 2])
+def test_a_field_is_found_in_any_letter_case_the_first_time_and_the_next(kind: str, again: int) -> None:
+    for name in ("retry-after", "Retry-After", "RETRY-AFTER", "reTry-aFter"):
+        headers = KINDS[kind]([("Server", "x"), (name, "3"), ("Date", "Tue, 14 Nov 2023 22:13:20 GMT")])
+        for _ in range(again):
+            assert decided(headers).wait == 3.0
+
+
+@pytest.mark.parametrize("kind", ["list", "httpx", "urllib3", "multidict"])
+def test_lines_of_one_field_are_joined_whoever_keeps_them(kind: str) -> None:
+    headers = KINDS[kind]([("Retry-After", "3"), ("retry-after", "9"), ("Retry-After", "5")])
+    assert decided(headers).wait == 9.0
+
+
+def test_two_spellings_in_one_dictionary_are_lines_of_one_field() -> None:
+    for _ in range(2):
+        assert decided({"Retry-After": "3", "retry-after": "9", b"RETRY-AFTER": b"5"}).wait == 9.0
+
+
+def test_names_of_octets_are_read_and_names_of_nothing_are_not() -> None:
+    for _ in range(2):
+        assert decided({b"Retry-After": b"3", 7: "9", None: "9", b"Server": b"x"}).wait == 3.0
+
+
+@pytest.mark.parametrize("kind", ["urllib3", "multidict"])
+def test_a_value_that_is_no_text_is_dropped(kind: str) -> None:
+    headers = KINDS[kind]([("X-RateLimit-Remaining", "0")])
+    if kind == "urllib3":
+        headers._container["retry-after"] = ["Retry-After", 3]
+        assert decided(headers).source == "default"
+
+
+def test_octets_of_a_bucket_are_read_alike() -> None:
+    name = "b\u00fcckett"
+    fields = {"X-RateLimit-Limit": "9", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(NOW) + 3)}
+    as_text = fields | {"X-RateLimit-Bucket": name.encode().decode("latin-1")}
+    as_octets = [(key.encode(), value.encode()) for key, value in fields.items()]
+    as_octets.append((b"X-RateLimit-Bucket", name.encode()))
+    by_aiohttp = multidict.CIMultiDict(fields | {"X-RateLimit-Bucket": name})
+    assert decided(as_text) == decided(as_octets) == decided(by_aiohttp)
+    no_octets = multidict.CIMultiDict(fields | {"X-RateLimit-Bucket": "\ud800\udfff"[:1]})
+    assert decided(no_octets).wait == 3.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beside_a_body_that_is_read_the_date_counts(kind: str) -> None:
+    dialect = Dialect(
+        waits=(Field(text="until ", read=("unix_seconds",)),), refused_when=(When(text=("until",)),)
+    )
+    policy = Policy("body", dialect)
+    headers = KINDS[kind]([("Server", "x"), ("Date", "Tue, 14 Nov 2023 22:13:20 GMT")])
+    for _ in range(2):
+        for now in (NOW, NOW + 3600.0):
+            decision = decide(Response(headers, 200), policy, now=now, draw=0.0, body="until 1700000030")
+            assert decision.wait == 30.0
+
+
+def test_what_is_remembered_of_names_and_classes_is_bounded() -> None:
+    policy = CLEVER.replace(name="fresh")
+    for number in range(3 * MAX_SPELLINGS):
+        assert decided({f"X-Other-{number}": "1", "Retry-After": "3", "x" * 100: "1"}, policy).wait == 3.0
+    assert len(policy.program.spelled) <= MAX_SPELLINGS
+    assert len(policy.program.mute) <= MAX_SPELLINGS
+    for number in range(2 * MAX_CLASSES):
+        headers = type(f"Headers{number}", (dict,), {})({"Retry-After": "3"})
+        response = type(f"Response{number}", (), {"status": 429, "headers": headers})()
+        assert decide(response, CLEVER, now=NOW, draw=0.0).wait == 3.0
+
+
+def test_a_reply_of_too_many_fields_keeps_a_bounded_number() -> None:
+    window = Window(remaining=Field("x-left-*"))
+    policy = Policy("many", Dialect(windows=(window,)))
+    headers = {f"X-Left-{number}": "1" for number in range(4 * MAX_FIELDS)} | {"X-Left-" + "y" * 100: "0"}
+    decision = decided(headers, policy, status=200)
+    assert 0 < len(decision.quotas) <= 32
+    assert decision.wait == 0.0
+
+
+@pytest.mark.parametrize("headers", [3, "Retry-After: 3", object()])
+def test_headers_that_cannot_be_listed_are_the_callers_mistake(headers: object) -> None:
+    with pytest.raises(TypeError, match="headers are a mapping or a list of pairs"):
+        decide(Response(headers), HTTP)
+
+
+def test_a_window_may_keep_silent_in_a_reply_from_a_cache() -> None:
+    policy = Policy("fresh", Dialect(windows=(Window(remaining=Field("x-left"), fresh=True),)))
+    assert decided({"X-Left": "0", "Age": "0"}, policy).quota is not None
+    assert decided({"X-Left": "0", "Age": "7"}, policy).quota is None
