@@ -2,7 +2,8 @@
 
     session = aiohttp.ClientSession(middlewares=[bide.aiohttp.middleware(bide.CLEVER)])
 
-It needs aiohttp 3.12 or newer, which has client middlewares.
+It needs aiohttp 3.12.3 or newer: 3.12 brought client middlewares, and its first releases close a file that they
+have sent, so that it could not be sent again.
 
 Rules of this file: it turns a client request into an Exchange, and sends, sleeps and discards in aiohttp's
 way; all else is in ``_driver``. A session's total time-out runs on while it waits, and ends the wait.
