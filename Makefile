@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust test-freethreaded check reference bench bench-decide goodput bench-peers bench-servers fuzz clean
+.PHONY: help setup demo test test-python test-rust proof test-freethreaded check reference bench bench-decide goodput bench-peers bench-servers fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-python: setup
 test-rust:
 	@echo "test: the Rust suite"
 	@cargo test --quiet --locked --package bide-core
+
+proof: ## the long proof: the model checker at bound 3 and with three threads, Miri, ThreadSanitizer, fuzzing
+	@./rust/proof
 
 test-freethreaded: ## the limiter's suite in parallel threads, and a hammer, on a free-threaded CPython (PYTHON=...)
 	@$(PYTHON) -c 'import sys; sys.exit(getattr(sys, "_is_gil_enabled", lambda: True)())' || \

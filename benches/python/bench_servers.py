@@ -22,6 +22,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import socket
 import statistics
 import subprocess
@@ -171,44 +172,57 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         words = command.format(module=HERE.stem, app=variant.app, port=port, kind=kind).split()
-        # By -c and not -I: the servers find this file's applications in the folder that they run in.
+        # They find this file's applications in the folder that they run in.
         self.process = subprocess.Popen([sys.executable, *words], cwd=HERE.parent)
+        self.port = port
         self.field = variant.field
-        self.connections = [self.connect(port) for _ in range(CONNECTIONS)]
-        self.exchange(WARM_UP)
-        self.processes = tree(self.process.pid)  # some servers run their worker in a child
+        self.processes = [self.process.pid]
 
-    def connect(self, port: int) -> socket.socket:
+    def warm_up(self) -> None:
+        """Waits until it listens, and asks until everything that is made once is made."""
         while True:
             assert self.process.poll() is None, "the server has stopped"
-            with contextlib.suppress(ConnectionRefusedError):
-                return socket.create_connection(("127.0.0.1", port), timeout=30)
+            with contextlib.suppress(ConnectionRefusedError), self.connected() as connections:
+                self.exchange(connections, WARM_UP)
+                break
             time.sleep(0.05)  # a server gives no other sign that it listens
+        self.processes = tree(self.process.pid)  # some servers run their worker in a child
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[list[socket.socket]]:
+        """New connections, since a server closes those that are idle while others are asked."""
+        with contextlib.ExitStack() as stack:
+            yield [
+                stack.enter_context(socket.create_connection(("127.0.0.1", self.port), timeout=30))
+                for _ in range(CONNECTIONS)
+            ]
 
     def processor_seconds(self) -> float:
         return sum(time.clock_gettime(processor_clock(pid)) for pid in self.processes)
 
-    def exchange(self, requests: int) -> None:
-        for _ in range(requests // len(self.connections)):
-            for connection in self.connections:
+    def exchange(self, connections: list[socket.socket], requests: int) -> None:
+        for _ in range(requests // len(connections)):
+            for connection in connections:
                 connection.sendall(REQUEST)
-            for connection in self.connections:
+            for connection in connections:
                 answer = b""
                 while not answer.endswith(BODY):
-                    answer += connection.recv(65_536)
+                    piece = connection.recv(65_536)
+                    assert piece, "the server has closed a connection"
+                    answer += piece
                 assert answer.startswith(b"HTTP/1.1 200 "), answer
                 assert self.field in answer.lower(), answer
 
     def ask(self, requests: int) -> tuple[float, float]:
         """Requests per second by the clock, and by the processor time that they took."""
-        used, began = self.processor_seconds(), time.perf_counter()
-        self.exchange(requests)
-        seconds = time.perf_counter() - began
-        return requests / seconds, requests / (self.processor_seconds() - used)
+        with self.connected() as connections:
+            self.exchange(connections, len(connections))
+            used, began = self.processor_seconds(), time.perf_counter()
+            self.exchange(connections, requests)
+            seconds = time.perf_counter() - began
+            return requests / seconds, requests / (self.processor_seconds() - used)
 
     def stop(self) -> None:
-        for connection in self.connections:
-            connection.close()
         self.process.terminate()
         self.process.wait()
 
@@ -235,6 +249,8 @@ def running(command: str, kind: str, variants: tuple[Variant, ...]) -> Iterator[
         for variant in variants:
             servers.append(Server(command, kind, variant))
             stack.callback(servers[-1].stop)
+        for server in servers:
+            server.warm_up()
         yield servers
 
 
@@ -324,6 +340,7 @@ def main() -> None:
         "--group", choices=GROUPS, action="append", help="default: all; then nothing is written"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped
     rows = [row for group in options.group or GROUPS for row in measure(group, options.rounds)]
     print(table(rows))
     if options.group:

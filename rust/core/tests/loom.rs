@@ -218,6 +218,17 @@ fn two_keys_that_want_one_ended_slot_both_find_room() {
 }
 
 #[test]
+fn a_new_owner_is_not_refused_by_the_old_owners_count() {
+    // A's window is used up and ends at 10. B's second caller is late: by its reading that window still runs.
+    static THREADS: [fn(&World); 2] = [|world| _ = world.take(B, 10), |world| _ = world.take(B, 9)];
+    let use_up = |world: &World| {
+        world.take(A, 0);
+        world.take(A, 0);
+    };
+    model(1, 2, use_up, &THREADS, |world| assert_eq!(world.ledger.admitted(B), 2));
+}
+
+#[test]
 fn a_slot_that_goes_to_another_key_and_back_counts_for_the_right_one() {
     static THREADS: [fn(&World); 2] = [
         |world| {
