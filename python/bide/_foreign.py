@@ -75,7 +75,10 @@ def rewinder(body: object) -> Callable[[], object] | None:
 def is_seekable(file: object) -> bool:
     """The file says that it can be brought back to an earlier place."""
     seekable = getattr(file, "seekable", None)
-    return callable(seekable) and bool(seekable())
+    try:
+        return callable(seekable) and bool(seekable())
+    except (AttributeError, OSError, ValueError):  # A wrapper's guess about what it wraps, or a closed file.
+        return False
 
 
 def _nothing() -> None:

@@ -2,8 +2,8 @@
 
     session = aiohttp.ClientSession(middlewares=[bide.aiohttp.middleware(bide.CLEVER)])
 
-It needs aiohttp 3.12.3 or newer: 3.12 brought client middlewares, and its first releases close a file that they
-have sent, so that it could not be sent again.
+It needs aiohttp 3.12.3 or newer: 3.12 brought client middlewares, and its first releases close a file that
+they have sent, so that it could not be sent again.
 
 Rules of this file: it turns a client request into an Exchange, and sends, sleeps and discards in aiohttp's
 way; all else is in ``_driver``. A session's total time-out runs on while it waits, and ends the wait.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Unpack
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import payload
@@ -22,6 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from bide._driver import Driver, Exchange, Options
 from bide._flow import Failed
 from bide._foreign import LARGEST_DRAIN_BYTES, is_seekable
+from bide.errors import Deferred
 from bide.policy import Failure
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def middleware(
     >>> paced = middleware(bide.CLEVER, max_wait=60.0)
     """
     driver = Driver(policy, **options)
+    deferred_in: WeakKeyDictionary[object, tuple[object, Deferred]] = WeakKeyDictionary()
 
     async def paced(
         request: aiohttp.ClientRequest,
@@ -96,8 +99,18 @@ def middleware(
             if request.session.closed:
                 raise aiohttp.ClientConnectionError("Session is closed")
 
+        # aiohttp answers some failures with another try of its own, through all middlewares, in the same task
+        # and with the same timer: what has been deferred stays so.
+        timer = getattr(request, "_timer", None)
+        ended = deferred_in.pop(asyncio.current_task(), None)
+        if ended is not None and ended[0] is timer:
+            raise ended[1]
         verdict = await driver.run_async(_exchange(request), send, _discard, wait)
-        response: Any = driver.conclude(verdict, aiohttp.ClientError, _left_alone)
+        try:
+            response: Any = driver.conclude(verdict, aiohttp.ClientError, _reaching)
+        except Deferred as error:
+            deferred_in[asyncio.current_task()] = timer, error
+            raise
         response.bide = verdict.decision
         return response  # type: ignore[no-any-return]  # what the handler returned
 
@@ -115,19 +128,11 @@ def _is_total(request: aiohttp.ClientRequest) -> bool:
     return False
 
 
-def _left_alone(failure: type[Exception]) -> type[Exception]:
-    """The class of a ``Deferred`` for such a failure.
-
-    aiohttp answers some classes with another try of its own, through all middlewares, and makes others of
-    them: it leaves their bases alone.
-    """
-    if issubclass(failure, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | TimeoutError):
-        return failure
-    if issubclass(failure, aiohttp.ServerDisconnectedError):
-        return aiohttp.ServerConnectionError
-    if issubclass(failure, aiohttp.ClientOSError):
-        return aiohttp.ClientConnectionError
-    return aiohttp.ClientError if issubclass(failure, OSError) else failure
+def _reaching(failure: type[Exception]) -> type[Exception]:
+    """The class of a ``Deferred`` for such a failure: of an ``OSError`` that is none of its own, aiohttp makes
+    another exception."""
+    own = issubclass(failure, aiohttp.ClientError | TimeoutError)
+    return aiohttp.ClientError if issubclass(failure, OSError) and not own else failure
 
 
 def _exchange(request: aiohttp.ClientRequest) -> Exchange:
