@@ -1,6 +1,7 @@
 """Fixtures for all tests: the stand-in Clever service as a process of its own."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+# A run in the background inherits that SIGINT is ignored, and hands it on to the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StandIn:
