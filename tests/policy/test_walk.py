@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+import bide
 from bide.policy import (
     CLEVER,
     HTTP,
@@ -637,3 +638,17 @@ def test_a_length_without_a_number_in_the_early_form_of_the_drafts_is_none() -> 
         quota = http(200, headers).quota
         assert quota is not None
         assert quota.window is None
+
+
+def test_a_bucket_with_a_comma_has_one_name_for_decide_and_explain() -> None:
+    fields = {
+        "X-RateLimit-Bucket": "district, ",
+        "X-RateLimit-Limit": "1200",
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": "1700000042",
+    }
+    reply = bide.Reply(429, fields)
+    decision = bide.decide(reply, bide.CLEVER, now=1.7e9, draw=0.0)
+    assert decision == bide.explain(reply, bide.CLEVER, now=1.7e9, draw=0.0).decision
+    assert decision.quota is not None
+    assert decision.quota.bucket == "district"

@@ -115,6 +115,8 @@ class Reader:
                 name = own_name
                 if bucket_name in found:
                     name = label(found[bucket_name]) or name
+                    if name is not None and "," in name:
+                        return None  # a field sent twice, or a list: its first member counts
                 return make(Quota, (int(limit), int(remaining), after, at, length, name))
             except (KeyError, TypeError, ValueError):
                 return None
