@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust proof test-freethreaded check reference bench bench-decide goodput bench-peers bench-servers fuzz clean
+.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference bench bench-decide goodput bench-peers bench-servers fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ check: setup ## linters and type checkers, Python and Rust
 	@$(BIN)/basedpyright --warnings
 	@echo "check: cargo fmt, clippy"
 	@cargo fmt --all --check && cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+wheels: ## build every package into dist/ and try each in an environment of its own (PYTHON_FREETHREADED=..., ARGS="--only pure")
+	@PYTHON_FREETHREADED="$(PYTHON_FREETHREADED)" $(PYTHON) packages/wheels.py $(ARGS)
 
 reference: setup ## write docs/reference from the status tables and the policies
 	@$(BIN)/python docs/generate.py
