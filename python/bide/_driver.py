@@ -1,7 +1,7 @@
 """The one retry loop: asks the limiter, sends, decides, teaches the limiter, waits, repeats or defers.
 
 An adapter turns its client's request into an Exchange, lets a Driver ``run`` it with the client's own ways to
-send, to discard and to sleep, and hands out what ``conclude`` makes of the Verdict.
+send, to look into a body, to discard and to sleep, and hands out what ``conclude`` makes of the Verdict.
 
 Rules of this file: no I/O and no import of a client. For each try: a permit of the limiter first (a wait of
 its own, counted as no attempt), one ``decide`` for each answer, one ``sync`` of the limiter for each answer.
@@ -15,10 +15,10 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 from bide._buckets import Buckets
-from bide._flow import Cause, Discard, Exchange, Failed, Flow, Send, Sleep, Verdict, drive, drive_async
+from bide._flow import Cause, Discard, Exchange, Failed, Flow, Look, Send, Sleep, Verdict, drive, drive_async
 from bide._foreign import deferred, status_of
 from bide._ledger import Ledger
 from bide.errors import Deferred
@@ -34,6 +34,7 @@ __all__ = [
     "Exchange",
     "Failed",
     "Flow",
+    "Look",
     "Options",
     "Send",
     "Sleep",
@@ -41,6 +42,7 @@ __all__ = [
     "deferred",
     "drive",
     "drive_async",
+    "is_asked",
     "observers",
 ]
 
@@ -108,6 +110,8 @@ class Lane(NamedTuple):
     limiter: Limiter | None
     names_buckets: bool
     """The server names the counter of each request."""
+    reads_bodies: bool
+    """The policy has rules that look into bodies."""
 
 
 class Driver:
@@ -199,7 +203,8 @@ class Driver:
             else:
                 limiter = Limiter(learn=policy.window, store=self._store, clock=self._clock)
         names = any(getattr(window, "bucket", None) is not None for window in policy.dialect.windows)
-        return Lane(policy, None if isinstance(limiter, bool) else limiter, names)
+        pacing = None if isinstance(limiter, bool) else limiter
+        return Lane(policy, pacing, names, policy.program.reads_bodies)
 
     def lane_of(self, host: str) -> Lane:
         """The policy and the limiter for requests to a host."""
@@ -230,21 +235,23 @@ class Driver:
         exchange: Exchange,
         send: Callable[[int], object],
         discard: Callable[[object], object],
+        look: Callable[[object], bytes | None],
         sleep: Callable[[float], object] | None = None,
     ) -> Verdict:
         """One request from beginning to end where waiting blocks; None sleeps until ``close``, at most."""
         closing = self._closing
-        return drive(self.flow(exchange, closing), send, sleep or closing.wait, discard)
+        return drive(self.flow(exchange, closing), send, sleep or closing.wait, discard, look)
 
     async def run_async(
         self,
         exchange: Exchange,
         send: Callable[[int], Awaitable[object]],
         discard: Callable[[object], Awaitable[object]],
+        look: Callable[[object], Awaitable[bytes | None]],
         sleep: Callable[[float], Awaitable[object]],
     ) -> Verdict:
         """One request from beginning to end on an event loop."""
-        return await drive_async(self.flow(exchange), send, sleep, discard)
+        return await drive_async(self.flow(exchange), send, sleep, discard, look)
 
     def flow(self, exchange: Exchange, closing: threading.Event | None = None) -> Flow:
         """The retry loop for one request; ``closing`` ends its waits."""
@@ -274,6 +281,9 @@ class Driver:
                         reply = answer if failure_of(answer) and not isinstance(answer, Deferred) else None
                     if reply is None and isinstance(answer, BaseException):
                         raise answer
+                    body: object = None
+                    if lane.reads_bodies and is_asked(lane.policy, answer):
+                        body = yield Look(answer)
                     decision = learned = decide(
                         reply,
                         lane.policy,
@@ -281,6 +291,7 @@ class Driver:
                         method=exchange.method,
                         elapsed=self._monotonic() - started,
                         now=self._unix(),
+                        body=body,
                         idempotent=exchange.idempotent or self._idempotent,
                         repeatable=exchange.repeatable,
                     )
@@ -315,7 +326,7 @@ class Driver:
         self, lane: Lane, key: str | bytes, exchange: Exchange, started: float, closing: threading.Event
     ) -> Generator[Sleep, object, Outcome | Decision | None]:
         """Waits for the limiter's permit; a DEFER decision when that takes longer than the caller allows."""
-        policy, limiter, _ = lane
+        policy, limiter = lane.policy, lane.limiter
         if limiter is None:
             return None
         told = False
@@ -448,6 +459,16 @@ class Driver:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+
+def is_asked(policy: Policy, answer: object) -> bool:
+    """Whether a rule looks into this answer's body. Of a success only JSON is looked at: the beginning of
+    anything else, such as a stream of events, could be long in coming."""
+    status = None if isinstance(answer, BaseException | Reply) else status_of(answer)
+    if status is None or not policy.reads_body(status):
+        return False
+    headers: Any = getattr(answer, "headers", {})
+    return status >= 400 or "json" in str(headers.get("Content-Type")).lower()
 
 
 def policy_of(host: str) -> Policy:

@@ -4,6 +4,7 @@ A flow is a generator that does nothing itself. It yields what is to be done and
 
     yields               is sent back
     Send(attempt)        the client's own response, or the exception that it raised
+    Look(response)       the beginning of its body, or None; its reader will still find all of it
     Sleep(seconds, ...)  nothing, when the time has passed or the client was closed
     Discard(response)    nothing, when the response's connection has been given back
 
@@ -25,6 +26,7 @@ __all__ = [
     "Exchange",
     "Failed",
     "Flow",
+    "Look",
     "Send",
     "Sleep",
     "Verdict",
@@ -48,6 +50,12 @@ class Send(NamedTuple):
     """Send the request now."""
 
     attempt: int
+
+
+class Look(NamedTuple):
+    """Read the beginning of this response's body, as it was before its coding, and take nothing from it."""
+
+    response: object
 
 
 class Sleep(NamedTuple):
@@ -85,7 +93,7 @@ class Verdict(NamedTuple):
     decision: Decision
 
 
-Flow = Generator[Send | Sleep | Discard, object, Verdict]
+Flow = Generator[Send | Look | Sleep | Discard, object, Verdict]
 
 
 class Exchange(NamedTuple):
@@ -111,6 +119,7 @@ def drive(
     send: Callable[[int], object],
     sleep: Callable[[float], object],
     discard: Callable[[object], object],
+    look: Callable[[object], bytes | None],
 ) -> Verdict:
     """Drives a flow where waiting blocks. What ``send`` raises is an answer; what interrupts is not."""
     try:
@@ -124,6 +133,8 @@ def drive(
                     answer = error
             elif isinstance(instruction, Sleep):
                 sleep(instruction.seconds)
+            elif isinstance(instruction, Look):
+                answer = look(instruction.response)
             else:
                 discard(instruction.response)
             instruction = flow.send(answer)
@@ -139,6 +150,7 @@ async def drive_async(
     send: Callable[[int], Awaitable[object]],
     sleep: Callable[[float], Awaitable[object]],
     discard: Callable[[object], Awaitable[object]],
+    look: Callable[[object], Awaitable[bytes | None]],
 ) -> Verdict:
     """Drives a flow on an event loop: ``drive``, word for word, with ``await``."""
     try:
@@ -152,6 +164,8 @@ async def drive_async(
                     answer = error
             elif isinstance(instruction, Sleep):
                 await sleep(instruction.seconds)
+            elif isinstance(instruction, Look):
+                answer = await look(instruction.response)
             else:
                 await discard(instruction.response)
             instruction = flow.send(answer)

@@ -11,14 +11,28 @@ from typing import TYPE_CHECKING, Any
 from bide._flow import Verdict
 from bide.errors import Deferred
 from bide.policy import decide, failure_of
+from bide.policy._source import MAX_BODY
 
 if TYPE_CHECKING:
     from bide.policy import Decision, Policy
 
-__all__ = ["LARGEST_DRAIN_BYTES", "decision_about", "deferred", "is_seekable", "rewinder", "status_of"]
+__all__ = [
+    "LARGEST_DRAIN_BYTES",
+    "LOOK_BYTES",
+    "decision_about",
+    "deferred",
+    "in_memory",
+    "is_seekable",
+    "rewinder",
+    "status_of",
+]
 
 LARGEST_DRAIN_BYTES = 65_536
 """A discarded response is read to its end, so that its connection can be used again, up to this size."""
+
+LOOK_BYTES = MAX_BODY + 4_096
+"""What is read of a body for the policy, which has to see that it is longer than the policy looks at; coded
+bytes may be a few more than what they stand for."""
 
 _deferred_classes: dict[type[BaseException], type[Deferred]] = {}
 
@@ -91,17 +105,28 @@ def decision_about(answer: object, policy: Policy, **options: Any) -> Decision |
     Args:
         answer: a response, an exception that carries one or stands for one, or anything else.
         policy: the API's policy.
-        **options: of ``bide.decide``.
+        **options: of ``bide.decide``; a body that the client has read already is given it, too.
     """
     if isinstance(answer, Deferred):
         return None
+    response = answer
     if isinstance(answer, BaseException):
+        response = getattr(answer, "response", None)
         carries_none = status_of(answer) is None and getattr(answer, "response", None) is None
         if carries_none and failure_of(answer) is None:
             return None
     elif status_of(answer) is None or not hasattr(answer, "headers"):
         return None
-    return decide(answer, policy, **options)
+    return decide(answer, policy, **{"body": in_memory(response), **options})
+
+
+def in_memory(response: object) -> bytes | None:
+    """The body of any client's response, where the client has read it already; None where it has not."""
+    for name in ("_content", "_body"):  # What else a client offers would read it now, or raise.
+        body = getattr(response, name, None)
+        if isinstance(body, bytes):
+            return body
+    return None
 
 
 def status_of(answer: object) -> int | None:

@@ -22,7 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from bide._driver import Driver, Exchange, Options
 from bide._flow import Failed
-from bide._foreign import LARGEST_DRAIN_BYTES, is_seekable
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, is_seekable
 from bide.errors import Deferred
 from bide.policy import Failure
 
@@ -105,7 +105,7 @@ def middleware(
         ended = deferred_in.pop(asyncio.current_task(), None)
         if ended is not None and ended[0] is timer:
             raise ended[1]
-        verdict = await driver.run_async(_exchange(request), send, _discard, wait)
+        verdict = await driver.run_async(_exchange(request), send, _discard, _look, wait)
         try:
             response: Any = driver.conclude(verdict, aiohttp.ClientError, _reaching)
         except Deferred as error:
@@ -154,6 +154,36 @@ def _is_repeatable(body: object) -> bool:
     if isinstance(body, aiohttp.MultipartWriter):
         return all(_is_repeatable(part) for part, _, _ in body)
     return not isinstance(body, payload.AsyncIterablePayload)
+
+
+async def _look(response: Any) -> bytes | None:
+    body = in_memory(response)
+    if body is not None:
+        return body
+    content = response.content
+    taken = b""
+    try:
+        while len(taken) < LOOK_BYTES and (chunk := await content.read(LOOK_BYTES - len(taken))):
+            taken += chunk
+    except (aiohttp.ClientError, TimeoutError):
+        pass  # Whoever reads the response meets it again.
+    except BaseException:
+        response.close()
+        raise
+    _put_back(content, taken)
+    return taken
+
+
+def _put_back(content: Any, taken: bytes) -> None:
+    """``StreamReader.unread_data``, which is the only way and says that it will go."""
+    if content._buffer_offset:
+        content._buffer[0] = content._buffer[0][content._buffer_offset :]
+        content._buffer_offset = 0
+    if taken:
+        content._buffer.appendleft(taken)
+        content._size += len(taken)
+        content._cursor -= len(taken)
+        content._eof_counter = 0
 
 
 async def _discard(response: Any) -> None:

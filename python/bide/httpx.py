@@ -8,15 +8,16 @@ else is in ``_driver``. The inner transport does the I/O; it is the library's ow
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
 
 from bide._driver import Driver, Exchange, Options, Verdict
-from bide._foreign import LARGEST_DRAIN_BYTES, is_seekable, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, is_seekable, rewinder
 
 if TYPE_CHECKING:
     import httpx
@@ -128,7 +129,7 @@ class Transport(_Base):
             return inner.handle_request(request)
 
         exchange = _exchange(request, rewind is not None)
-        verdict = self._driver.run(exchange, send, _discard, self._sleep)
+        verdict = self._driver.run(exchange, send, _discard, _look, self._sleep)
         return _concluded(self._driver, verdict, request)
 
     def close(self) -> None:
@@ -189,7 +190,7 @@ class AsyncTransport(_AsyncBase):
             return await inner.handle_async_request(request)
 
         exchange = _exchange(request, rewind is not None)
-        verdict = await self._driver.run_async(exchange, send, _discard_async, self._sleep)
+        verdict = await self._driver.run_async(exchange, send, _discard_async, _look_async, self._sleep)
         return _concluded(self._driver, verdict, request)
 
     async def _wait(self, seconds: float) -> None:
@@ -225,6 +226,97 @@ class AsyncTransport(_AsyncBase):
         self._wake()
         if self._inner is not None:
             await self._inner.__aexit__(exc_type, exc_value, traceback)
+
+
+class _Rewound:
+    """A body whose beginning was taken: that, then what is still to come, or the error that it came to."""
+
+    def __init__(self, stream: Any, chunks: Any) -> None:
+        self._stream = stream
+        self._chunks = chunks
+        self.taken: list[bytes] = []
+        self.size = 0
+        self.error: Exception | None = None
+
+    def add(self, chunk: bytes) -> bool:
+        """Keeps a chunk; whether that is enough."""
+        self.taken.append(chunk)
+        self.size += len(chunk)
+        return self.size >= LOOK_BYTES
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.taken
+        if self.error is not None:
+            raise self.error
+        yield from self._chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.taken:
+            yield chunk
+        if self.error is not None:
+            raise self.error
+        async for chunk in self._chunks:
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _look(response: Any) -> bytes | None:
+    body = in_memory(response)
+    if body is not None:
+        return body
+    chunks = iter(response.stream)
+    response.stream = rewound = _rewound_class(_library(response).SyncByteStream)(response.stream, chunks)
+    try:
+        for chunk in chunks:
+            if rewound.add(chunk):
+                break
+    except _library(response).HTTPError as error:
+        rewound.error = error
+    return _decoded(response, b"".join(rewound.taken))
+
+
+async def _look_async(response: Any) -> bytes | None:
+    body = in_memory(response)
+    if body is not None:
+        return body
+    chunks = aiter(response.stream)
+    response.stream = rewound = _rewound_class(_library(response).AsyncByteStream)(response.stream, chunks)
+    try:
+        async for chunk in chunks:
+            if rewound.add(chunk):
+                break
+    except _library(response).HTTPError as error:
+        rewound.error = error
+    return _decoded(response, b"".join(rewound.taken))
+
+
+@functools.cache
+def _rewound_class(kind: type) -> Any:
+    """A client takes only streams of its own library."""
+    return type("Rewound", (_Rewound, kind), {})
+
+
+def _decoded(response: Any, taken: bytes) -> bytes | None:
+    coding = response.headers.get("content-encoding")
+    if coding is None:
+        return taken
+    # In small pieces, so that what is decoded is bounded, too.
+    pieces = (taken[start : start + 1_024] for start in range(0, len(taken), 1_024))
+    library = _library(response)
+    body = b""
+    try:
+        for piece in library.Response(200, headers={"content-encoding": coding}, content=pieces).iter_bytes():
+            body += piece
+            if len(body) >= LOOK_BYTES:
+                break
+    except library.DecodingError:
+        return None
+    return body
 
 
 def _discard(response: Any) -> None:

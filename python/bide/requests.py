@@ -13,8 +13,9 @@ import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.util import parse_url
 
+from bide import urllib3
 from bide._driver import Driver, Exchange, Options
-from bide._foreign import LARGEST_DRAIN_BYTES, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, in_memory, rewinder
 
 if TYPE_CHECKING:
     from bide.policy import Policy
@@ -90,7 +91,7 @@ class Adapter(BaseAdapter):
             return self._inner.send(request, stream, timeout, verify, cert, proxies)
 
         exchange = _exchange(request, rewind is not None)
-        verdict = self._driver.run(exchange, send, _discard, self._sleep)
+        verdict = self._driver.run(exchange, send, _discard, _look, self._sleep)
         response: Any = self._driver.conclude(verdict, requests.RequestException, request=request)
         response.bide = verdict.decision
         return response  # type: ignore[no-any-return]  # what the inner adapter returned
@@ -142,6 +143,11 @@ def _exchange(request: requests.PreparedRequest, repeatable: bool) -> Exchange:
         repeatable=repeatable,
         target=url.path or "",
     )
+
+
+def _look(response: Any) -> bytes | None:
+    body = in_memory(response)
+    return urllib3.look(response.raw) if body is None else body
 
 
 def _discard(response: Any) -> None:

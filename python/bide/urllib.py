@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ssl
 import urllib.request
+import zlib
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, Unpack
@@ -18,7 +19,8 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from bide._driver import Driver, Exchange, Options
-from bide._foreign import LARGEST_DRAIN_BYTES, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, rewinder
+from bide._rewound import begin
 
 if TYPE_CHECKING:
     from bide.policy import Policy
@@ -81,7 +83,7 @@ class Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
             return open_(request)
 
         exchange = _exchange(request, rewind is not None)
-        verdict = self._driver.run(exchange, send, _discard, self._sleep)
+        verdict = self._driver.run(exchange, send, _discard, _look, self._sleep)
         response: Any = self._driver.conclude(verdict, URLError, reason=verdict.decision.advice)
         response.bide = verdict.decision
         return response  # type: ignore[no-any-return]  # what the opener's own handlers return
@@ -102,6 +104,21 @@ def _exchange(request: urllib.request.Request, repeatable: bool) -> Exchange:
         repeatable=repeatable,
         target=url.path,
     )
+
+
+def _look(response: Any) -> bytes | None:
+    # The response goes on reading from what was put back, and what it was itself is what that reads from.
+    source = HTTPResponse.__new__(HTTPResponse)
+    vars(source).update(vars(response))
+    taken, response.fp = begin(source)
+    response.chunked = False
+    coding = response.headers.get("Content-Encoding", "identity").lower()
+    if coding == "identity":
+        return taken
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(taken, LOOK_BYTES)
+    except zlib.error:
+        return None
 
 
 def _discard(response: Any) -> None:

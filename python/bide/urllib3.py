@@ -9,9 +9,11 @@ Rules of this file: what urllib3 counts (redirects, its own counters, history) s
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPResponse
 from itertools import takewhile
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
@@ -21,15 +23,16 @@ from urllib3 import HTTPHeaderDict
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ResponseError
 
-from bide._driver import Driver, Exchange, Options, Verdict, deferred, policy_of
-from bide._foreign import LARGEST_DRAIN_BYTES, rewinder
+from bide._driver import Driver, Exchange, Options, Verdict, deferred, is_asked, policy_of
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, rewinder
+from bide._rewound import begin
 from bide.policy import HTTP, Action, Decision, Policy, Reply, decide, failure_of
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
     from urllib3.connectionpool import ConnectionPool
 
-__all__ = ["PoolManager", "Retry"]
+__all__ = ["PoolManager", "Retry", "look"]
 
 _answered = threading.local()
 """urllib3 asks ``is_retry`` before it shows the response. Where only the response can tell, and tells not to
@@ -196,12 +199,14 @@ class Retry(urllib3.Retry):
     def _decide(self, answer: object, method: str | None, pool: ConnectionPool | None, own: _Own) -> Decision:
         errors = len(list(takewhile(lambda entry: entry.redirect_location is None, reversed(self.history))))
         started_at = time.monotonic() if own.started_at is None else own.started_at
+        policy = own.policy_for(getattr(pool, "host", None))
         decision = decide(
             answer,
-            own.policy_for(getattr(pool, "host", None)),
+            policy,
             attempt=errors + 1,
             method=method,
             elapsed=time.monotonic() - started_at,
+            body=look(answer) if is_asked(policy, answer) else None,
             idempotent=self._is_idempotent(method),
         )
         if own.on_decision is not None:
@@ -233,10 +238,13 @@ class Retry(urllib3.Retry):
 
 def _may_be_refused(policy: Policy, status: int) -> bool:
     """Whether what else a response says could make it a refusal, or ask for another try."""
+    if 300 <= status < 400:  # A redirect is urllib3's own, and would be counted twice.
+        return False
     dialect = policy.dialect
-    if any(not when.plain and (not when.status or status in when.status) for when in dialect.refused_when):
-        return status >= 400
-    return bool(dialect.override) and status >= 400
+    asked = any(
+        not when.plain and (not when.status or status in when.status) for when in dialect.refused_when
+    )
+    return asked or bool(dialect.override)
 
 
 class PoolManager:
@@ -345,11 +353,27 @@ class _Paced(HTTPConnectionPool):
             target=url.partition("?")[0],
             deadline=total if isinstance(total, int | float) else None,
         )
-        verdict = self.driver.run(exchange, send, _discard, self.wait)
+        verdict = self.driver.run(exchange, send, _discard, look, self.wait)
         response: Any = self.driver.conclude(verdict, HTTPError)
         response.retries = own
         response.bide = verdict.decision
         return response  # type: ignore[no-any-return]  # what urlopen returned
+
+
+def look(response: Any) -> bytes | None:
+    """The beginning of a body, decoded, whoever asked for the response; its reader finds all of it."""
+    source = getattr(response, "_fp", None)  # There is no public name for what it reads from.
+    if in_memory(response) is not None or not isinstance(source, HTTPResponse):
+        return in_memory(response)
+    taken, response._fp = begin(source)
+    coding = response.headers.get("Content-Encoding")
+    if coding is None:
+        return taken
+    decoded = urllib3.HTTPResponse(io.BytesIO(taken), {"Content-Encoding": coding}, preload_content=False)
+    try:
+        return decoded.read(LOOK_BYTES)
+    except HTTPError:
+        return None
 
 
 def _discard(response: Any) -> None:

@@ -50,6 +50,14 @@ def test_tenacity_reads_the_response_that_an_exception_carries() -> None:
     assert waits == [3.0]
 
 
+def test_tenacity_knows_a_refusal_by_the_body_that_the_client_has_read() -> None:
+    waits: list[float] = []
+    answers = [answer_bytes(403, body=b"Rate Limit Exceeded"), answer_bytes(403, body=b"not yours")]
+    with ScriptedServer(answers) as server:
+        last = retrying(bide.policies.load("canvas"), waits)(requests.get, server.url, timeout=5.0)
+        assert (last.content, len(server.requests)) == (b"not yours", 2)
+
+
 def test_tenacity_hands_out_what_is_failed_for_good() -> None:
     waits: list[float] = []
     with ScriptedServer([answer_bytes(404)]) as server, httpx.Client() as client:

@@ -1,13 +1,15 @@
 """The contract: the same bytes from a server give the same decision through every client.
 
-``responses.jsonl`` holds responses as they come over the wire: of real APIs, and hostile ones. A real server
-replays each to every client's adapter; the decision must be the one about a ``Reply`` made of those bytes by
-hand, and ``bide.decide`` on the client's own response object must give it, too. Some bytes are no HTTP:
-some clients refuse them, some make something of them; there, and only there, clients may differ.
+``responses.jsonl`` and the bodies of ``tests/policies/cases`` hold responses as they come over the wire: of
+real APIs, and hostile ones. A real server replays each to every client's adapter; the decision must be the
+one about a ``Reply`` made of those bytes by hand, and ``bide.decide`` on the client's own response object
+must give it, too. Some bytes are no HTTP: some clients refuse them, some make something of them; there, and
+only there, clients may differ.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import ssl
 from pathlib import Path
@@ -54,6 +56,14 @@ NOT_HTTP = {
 """RFC 9112 sections 2.2, 5.1 and 5.2 forbid these; what a client makes of them is its own."""
 
 POLICIES = (bide.HTTP, bide.CLEVER)
+
+WITH_BODIES = [
+    case
+    for path in sorted(Path(__file__).parents[1].joinpath("policies", "cases").glob("*.jsonl"))
+    for line in path.read_text("utf-8").splitlines()
+    if (case := json.loads(line))["body"] and case["vendor"] in bide.policies.names()
+]
+"""Replies of real APIs whose bodies tell something, or could."""
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +126,58 @@ def test_the_same_bytes_give_the_same_decision(
             if not (decision == by_hand and (decision == expected or recorded.id in NOT_HTTP)):
                 differing.append((recorded.id, decision, by_hand, expected))
     assert differing == []
+
+
+CODINGS = ("", "gzip", "chunked")
+
+
+def coded_bytes(case: dict[str, Any], coding: str) -> bytes:
+    """A case as it may come over the wire. A success that is JSON says so: no other one is looked into."""
+    fields = {name: value for name, value in case["headers"].items() if value is not None}
+    if not any(name.lower() == "content-type" for name in fields):
+        fields["Content-Type"] = "application/json"
+    pairs = [(name, one) for name, v in fields.items() for one in (v if isinstance(v, list) else [v])]
+    if date := case.get("date_header"):
+        pairs.append(("Date", date))
+    body = case["body"].encode()
+    if coding == "gzip":
+        return answer_bytes(case["status"], [*pairs, ("Content-Encoding", "gzip")], gzip.compress(body))
+    if coding == "chunked":
+        head = answer_bytes(case["status"], [*pairs, ("Transfer-Encoding", "chunked")])
+        head = head.replace(b"Content-Length: 0\r\n", b"")
+        pieces = [body[at : at + 20] for at in range(0, len(body), 20)]
+        return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+    return answer_bytes(case["status"], pairs, body)
+
+
+@pytest.mark.parametrize("turn", range(len(CODINGS)), ids=["plain first", "gzip first", "chunked first"])
+def test_what_stands_in_a_body_counts_and_leaves_the_body_to_the_caller(
+    client: Any, turn: int, witness: Witness, tls: ssl.SSLContext
+) -> None:
+    """Each case goes through in each coding, a third of them in each of the three tests."""
+    differing = []
+    cases = [(case, CODINGS[(index + turn) % 3]) for index, case in enumerate(WITH_BODIES)]
+    looked_into = 0
+    with ScriptedServer([coded_bytes(*case) for case in cases]) as server:
+        for case, coding in cases:
+            witness.seen.clear()
+            clock = FakeClock(unix=case["now"])
+            policy = bide.policies.load(case["vendor"]).replace(retries=0)
+            result = client(server.url, policy=policy, clock=clock, on_defer="return", tls=tls)
+            ((response, arguments, decision),) = witness.seen
+            at = {"now": arguments["now"], "draw": 0.0}
+            pairs = list(response.headers.items())
+            body = result.body
+            if client.name == "urllib" and coding == "gzip":
+                body = gzip.decompress(body)
+            expected = bide.decide(bide.Reply(case["status"], pairs, body=body), policy, **at)
+            by_hand = bide.decide(result.response, policy, body=body, method="GET", **at)
+            blind = bide.decide(bide.Reply(case["status"], pairs), policy, **at)
+            looked_into += blind != expected
+            if body != case["body"].encode() or not decision == by_hand == expected:
+                differing.append((case["id"], coding, decision, by_hand, expected))
+    assert differing == []
+    assert looked_into >= 30
 
 
 @pytest.mark.parametrize("status", [200, 404, 429, 500, 501, 503])

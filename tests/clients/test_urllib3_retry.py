@@ -155,6 +155,24 @@ def test_a_refusal_that_only_its_headers_tell_is_repeated_and_its_plain_sister_i
         assert len(server.requests) == 1
 
 
+KRAKEN = bide.policies.load("kraken")
+
+
+def test_a_refusal_that_only_a_success_s_body_tells_is_repeated_and_any_other_success_is_handed_out(
+    get: Get, waits: list[float]
+) -> None:
+    json = {"Content-Type": "application/json"}
+    answers = [
+        answer_bytes(200, json, b'{"error": ["EAPI:Rate limit exceeded"]}'),
+        answer_bytes(200, json, b'{"error": [], "result": 1}'),
+    ]
+    with ScriptedServer(answers) as server:
+        retry = Retry(policy=KRAKEN, sleep=waits.append)
+        assert get(server.url, retry) == (200, b'{"error": [], "result": 1}')
+        assert len(server.requests) == 2
+    assert len(waits) == 1
+
+
 def test_redirects_are_counted_as_urllib3_counts_them(waits: list[float]) -> None:
     answers = [
         answer_bytes(302, {"Location": "/a"}),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 import bide
-from bide._driver import Cause, Discard, Driver, Exchange, Flow, Send, Sleep, Verdict, deferred, drive
+from bide._driver import Cause, Discard, Driver, Exchange, Flow, Look, Send, Sleep, Verdict, deferred, drive
 from bide.testing import FakeClock
 
 GET = Exchange(method="GET", host="api.example", request=None, authorization="Bearer ABCD")
@@ -46,7 +46,11 @@ def play(flow: Flow, answers: Iterable[object], time: FakeClock) -> tuple[list[o
         done.append(round(seconds, 3))
         time.sleep(seconds)
 
-    return done, drive(flow, send, sleep, lambda response: done.append(Discard(response)))
+    def look(response: object) -> bytes:
+        done.append(Look(response))
+        return response.body  # type: ignore[attr-defined]  # a Response of these tests
+
+    return done, drive(flow, send, sleep, lambda response: done.append(Discard(response)), look)
 
 
 def clever(time: FakeClock, **options: object) -> Driver:
@@ -291,3 +295,44 @@ def test_a_refusal_that_states_its_wait_costs_no_budget() -> None:
     done, verdict = play(driver.flow(GET), [refused, bide.Reply(200, {})], time)
     assert len([step for step in done if isinstance(step, Send)]) == 2
     assert verdict.decision.action is bide.Action.PROCESS
+
+
+class Response:
+    """A client's response whose body is still to be read."""
+
+    def __init__(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        self.status = status
+        self.headers = {"Content-Type": kind}
+        self.body = body
+
+
+REFUSED_IN_THE_BODY = bide.policies.load("kraken").replace(retries=1)
+NO_ERROR = b'{"error": []}'
+
+
+def test_a_body_that_a_rule_looks_into_is_read_before_the_decision() -> None:
+    time = clock()
+    refused = Response(200, b'{"error": ["EAPI:Rate limit exceeded"]}')
+    done, verdict = play(
+        Driver(REFUSED_IN_THE_BODY, limiter=False, clock=time).flow(GET),
+        [refused, last := Response(200, NO_ERROR)],
+        time,
+    )
+    assert [type(step).__name__ for step in done] == ["Send", "Look", "Discard", "float", "Send", "Look"]
+    assert verdict.answer is last
+    assert verdict.decision.action is bide.Action.PROCESS
+
+
+@pytest.mark.parametrize(
+    ("policy", "response"),
+    [
+        pytest.param(bide.CLEVER, Response(429, NO_ERROR), id="no rule about bodies"),
+        pytest.param(bide.policies.load("canvas"), Response(400, NO_ERROR), id="no rule about this status"),
+        pytest.param(REFUSED_IN_THE_BODY, Response(200, b"", "text/event-stream"), id="a success, no JSON"),
+    ],
+)
+def test_a_body_that_no_rule_asks_for_is_left_alone(policy: bide.Policy, response: Response) -> None:
+    time = clock()
+    driver = Driver(policy.replace(retries=0), limiter=False, clock=time)
+    done, _ = play(driver.flow(GET), [response], time)
+    assert not any(isinstance(step, Look) for step in done)

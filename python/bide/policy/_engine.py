@@ -177,7 +177,7 @@ def decide(
             recorder.step(f"status {status}: {action} ({reason})")
         silent = not found or (len(found) < 3 and ONLY_CLOCK.issuperset(found))
         if body is not None:
-            body = body if program.reads_body else None
+            body = body if program.reads_body(status) else None
             silent = silent and body is None
         if silent and action is not RETRY and not refused:
             return plain

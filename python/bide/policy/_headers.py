@@ -59,7 +59,7 @@ def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
             return found
         if listing is _urllib3_pairs:
             container = headers._container
-            if program.reads_body or not program.telling.isdisjoint(container):
+            if program.reads_bodies or not program.telling.isdisjoint(container):
                 wanted = program.wanted
                 for name, values in container.items():
                     if name in wanted:
@@ -70,7 +70,7 @@ def collect(headers: Any, program: Program, recorder: Recorder | None) -> Found:
                                 _add(found, name, value, program, None)
             return found
         if listing is _dict_pairs:
-            if program.reads_body or not program.mute.issuperset(headers):
+            if program.reads_bodies or not program.mute.issuperset(headers):
                 spelled = program.spelled
                 for name, value in headers.items():
                     lower = spelled.get(name)

@@ -12,7 +12,7 @@ from math import inf
 
 from bide.policy import _status
 from bide.policy._backoff import Backoff
-from bide.policy._dialect import Dialect, Field, StructuredWindows, When, Window
+from bide.policy._dialect import Dialect, Field, Refill, StructuredWindows, When, Window
 from bide.policy._types import Action, Decision, Reason, Record, make
 from bide.policy._wait import ExplicitWait
 from bide.policy._windows import Reader, StructuredReader
@@ -35,8 +35,9 @@ class Program:
 
     __slots__ = (
         "backoff", "by_date", "combine", "conditional", "deadline", "default_wait", "final", "margin",
-        "max_wait", "mute", "override", "patterns", "reads_body", "refused_statuses", "refused_when", "retries",
-        "rules", "spelled", "telling", "unconditional", "wait_on_success", "waits", "wanted", "wanted_bytes", "windows",
+        "max_wait", "mute", "override", "patterns", "reads_bodies", "refused_statuses", "refused_when", "retries",
+        "rules", "spelled", "telling", "unconditional", "wait_on_success", "waits", "wanted", "wanted_bytes",
+        "wants_any_body", "wants_body_of", "wants_failures_body", "windows",
     )  # fmt: skip
 
     def __init__(self, policy: Policy) -> None:
@@ -71,9 +72,15 @@ class Program:
             if isinstance(part, (Field, StructuredWindows)):
                 continue
             fields += part.fields()
-        self.reads_body = any(when.body or when.text for when in conditions) or any(
-            field.body or field.text for field in fields
+        # Whose bodies are read: a stated window counts on every reply, a stated wait where one may be needed.
+        asking = [when for when in conditions if when.body or when.text]
+        parts = [part for part in (*dialect.windows, *dialect.waits) if _is_in_body(part)]
+        self.wants_body_of = frozenset(status for when in asking for status in when.status)
+        self.wants_any_body = any(not when.status for when in asking) or any(
+            isinstance(part, Window) or dialect.wait_on_success for part in parts
         )
+        self.wants_failures_body = bool(parts)
+        self.reads_bodies = bool(asking or parts)
         names = {"date", "age"} | {field.header for field in fields if field.header}
         for reader in self.windows:
             names |= reader.names
@@ -88,11 +95,26 @@ class Program:
         self.spelled: dict[str, str] = {}
         self.rules = Ruling(policy.statuses)
 
+    def reads_body(self, status: int) -> bool:
+        """Whether a rule looks into the body of a response with this status."""
+        return (
+            self.wants_any_body
+            or status in self.wants_body_of
+            or (self.wants_failures_body and not 200 <= status < 300)
+        )
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Program)
 
     def __hash__(self) -> int:
         return 0
+
+
+def _is_in_body(part: Window | StructuredWindows | Field | Refill) -> bool:
+    if isinstance(part, StructuredWindows):
+        return False
+    fields = (part,) if isinstance(part, Field) else part.fields()
+    return any(field.body or field.text for field in fields)
 
 
 class Ruling(dict[int, Ruled]):
@@ -171,6 +193,20 @@ class Policy(Record):
         def program(self) -> Program:
             """The compiled policy, for the engine."""
             raise NotImplementedError
+
+    def reads_body(self, status: int) -> bool:
+        """Whether a decision may depend on the body of a response with this status.
+
+        Where it may not, ``decide`` looks at no body. Where it may, ``decide`` has to be given it; the adapters
+        do so.
+
+        Args:
+            status: a response's status code.
+
+        >>> HTTP.reads_body(429)
+        False
+        """
+        return self.program.reads_body(status)
 
     def _check(self) -> Self:
         kinds: tuple[tuple[str, type | tuple[type, ...]], ...] = (
