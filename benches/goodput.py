@@ -7,6 +7,10 @@ the first.
 
     python benches/goodput.py [--windows 5] [--latency 0.02] [--failures 0] [--clock-offset 0]
                               [--foreign 0] [--restart] [--only NAME ...] [--json FILE]
+                              [--processes 1 --store URL]
+
+With --processes the workers are spread over so many processes of their own, and bide's contenders keep their
+counters in the store: "file:///...", "redis://...", "valkey://..."; with "memory" each process counts for itself.
 
 Rules of this file: a contender is written as its own documents advise, in the fewest lines; none is helped or
 hindered. A contender whose library is not installed is left out and named.
@@ -17,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -34,6 +39,9 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 Get = Callable[[], int]
 """One request; gives the status that the caller saw."""
 
+STORE = "memory"
+"""Where bide's contenders keep their counters (--store); set before one is made."""
+
 
 # Contenders ------------------------------------------------------------------------------------------------
 
@@ -50,7 +58,7 @@ def bide_httpx(url: str) -> Get:
 
     import bide
 
-    client = httpx.Client(transport=bide.httpx.Transport(bide_policy()), headers=HEADERS)
+    client = httpx.Client(transport=bide.httpx.Transport(bide_policy(), store=STORE), headers=HEADERS)
     return lambda: client.get(url).status_code
 
 
@@ -59,7 +67,7 @@ def bide_httpx_room(url: str) -> Get:
 
     import bide
 
-    limiter = bide.Limiter(f"{LIMIT}/{WINDOW:.0f}s", "110/second")
+    limiter = bide.Limiter(f"{LIMIT}/{WINDOW:.0f}s", "110/second", store=STORE)
     client = httpx.Client(transport=bide.httpx.Transport(bide_policy(), limiter=limiter), headers=HEADERS)
     return lambda: client.get(url).status_code
 
@@ -69,7 +77,7 @@ def bide_learning(url: str) -> Get:
 
     import bide
 
-    limiter = bide.Limiter(learn=f"{WINDOW:.0f} s")
+    limiter = bide.Limiter(learn=f"{WINDOW:.0f} s", store=STORE)
     client = httpx.Client(transport=bide.httpx.Transport(bide_policy(), limiter=limiter), headers=HEADERS)
     return lambda: client.get(url).status_code
 
@@ -81,7 +89,7 @@ def bide_requests(url: str) -> Get:
 
     session = requests.Session()
     session.headers.update(HEADERS)
-    bide.requests.mount(session, bide_policy())
+    bide.requests.mount(session, bide_policy(), store=STORE)
     return lambda: session.get(url).status_code
 
 
@@ -90,7 +98,8 @@ def bide_httpx_async(url: str) -> Callable[[], Awaitable[int]]:
 
     import bide
 
-    client = httpx.AsyncClient(transport=bide.httpx.AsyncTransport(bide_policy()), headers=HEADERS)
+    transport = bide.httpx.AsyncTransport(bide_policy(), store=STORE)
+    client = httpx.AsyncClient(transport=transport, headers=HEADERS)
 
     async def get() -> int:
         return (await client.get(url)).status_code
@@ -103,7 +112,8 @@ def bide_aiohttp(url: str) -> Callable[[], Awaitable[int]]:
 
     import bide
 
-    session = aiohttp.ClientSession(headers=HEADERS, middlewares=(bide.aiohttp.middleware(bide_policy()),))
+    middleware = bide.aiohttp.middleware(bide_policy(), store=STORE)
+    session = aiohttp.ClientSession(headers=HEADERS, middlewares=(middleware,))
 
     async def get() -> int:
         async with session.get(url) as response:
@@ -255,7 +265,7 @@ def counts(url: str) -> dict:
         return json.load(response)
 
 
-def run_threads(get: Get, end: float, seen: list[int | str]) -> None:
+def run_threads(get: Get, end: float, seen: list[int | str], workers: int) -> None:
     def work() -> None:
         while time.monotonic() < end:
             try:
@@ -263,7 +273,7 @@ def run_threads(get: Get, end: float, seen: list[int | str]) -> None:
             except Exception as error:
                 seen.append(type(error).__name__)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(WORKERS)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -271,7 +281,7 @@ def run_threads(get: Get, end: float, seen: list[int | str]) -> None:
 
 
 async def run_tasks(
-    make: Callable[[], Callable[[], Awaitable[int]]], end: float, seen: list[int | str]
+    make: Callable[[], Callable[[], Awaitable[int]]], end: float, seen: list[int | str], workers: int
 ) -> None:
     get = make()
 
@@ -283,8 +293,21 @@ async def run_tasks(
                 seen.append(type(error).__name__)
 
     await asyncio.wait(
-        [asyncio.create_task(work()) for _ in range(WORKERS)], timeout=end + 2 * WINDOW - time.monotonic()
+        [asyncio.create_task(work()) for _ in range(workers)], timeout=end + 2 * WINDOW - time.monotonic()
     )
+
+
+def run_contender(name: str, url: str, end: float, workers: int, store: str) -> list[int | str]:
+    """Runs it in this process until ``end``, a reading of the monotonic clock; what its callers saw."""
+    global STORE
+    STORE = store
+    contender = CONTENDERS[name]
+    seen: list[int | str] = []
+    if contender in ASYNC:
+        asyncio.run(run_tasks(lambda: contender(url), end, seen, workers))  # type: ignore[arg-type]  # an async contender
+    else:
+        run_threads(contender(url), end, seen, workers)  # type: ignore[arg-type]  # a contender of threads
+    return seen
 
 
 def foreign(url: str, share: float, end: float, seen: list[int]) -> None:
@@ -301,7 +324,6 @@ def foreign(url: str, share: float, end: float, seen: list[int]) -> None:
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
-    contender = CONTENDERS[name]
     seen: list[int | str] = []
     others: list[int] = []
     with server(arguments) as base:
@@ -310,10 +332,13 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         rival = threading.Thread(target=foreign, args=(url, arguments.foreign, end, others), daemon=True)
         if arguments.foreign:
             rival.start()
-        if contender in ASYNC:
-            asyncio.run(run_tasks(lambda: contender(url), end, seen))  # type: ignore[arg-type]  # an async contender
+        workers = -(-WORKERS // arguments.processes)
+        if arguments.processes == 1:
+            seen = run_contender(name, url, end, workers, arguments.store)
         else:
-            run_threads(contender(url), end, seen)  # type: ignore[arg-type]  # a contender of threads
+            job = (name, url, end, workers, arguments.store)
+            with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+                seen = sum(pool.starmap(run_contender, [job] * arguments.processes, chunksize=1), [])
         answered = counts(base)
     by_number = {window["number"]: window["answers"] for window in answered["districts"]["north"]["windows"]}
     first = min(by_number)
@@ -343,6 +368,8 @@ def main() -> None:
     parser.add_argument(
         "--foreign", type=float, default=0.0, help="share of the quota that another client takes"
     )
+    parser.add_argument("--processes", type=int, default=1, help="that the eight workers are spread over")
+    parser.add_argument("--store", default="memory", help="where bide's contenders keep their counters")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
     parser.add_argument("--json")
