@@ -29,6 +29,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from statistics import fmean
 
 LIMIT, WINDOW = 600, 6.0
@@ -338,7 +339,11 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         else:
             job = (name, url, end, workers, arguments.store)
             with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-                seen = sum(pool.starmap(run_contender, [job] * arguments.processes, chunksize=1), [])
+                seen = [
+                    *chain.from_iterable(
+                        pool.starmap(run_contender, [job] * arguments.processes, chunksize=1)
+                    )
+                ]
         answered = counts(base)
     by_number = {window["number"]: window["answers"] for window in answered["districts"]["north"]["windows"]}
     first = min(by_number)
