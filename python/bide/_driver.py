@@ -81,7 +81,7 @@ class Options(TypedDict, total=False):
     """The options of every adapter; see ``Driver`` for what each one means."""
 
     limiter: Limiter | Literal[False] | None
-    store: str
+    store: Any
     key: str | bytes | Callable[[object], str | bytes] | None
     deadline: float | None
     max_wait: float | None
@@ -121,7 +121,8 @@ class Driver:
         policy: the API's policy; None chooses it by the request's host, ``bide.HTTP`` for an unknown one.
         limiter: paces the requests. None makes one of the limits that the policy's vendor publishes; False
             switches pacing off.
-        store: where that limiter keeps its counters ("memory": this process and its forks).
+        store: where that limiter keeps its counters, as ``bide.Limiter`` takes it ("memory": this process and
+            its forks).
         key: what the server counts by: a value, or a function of the client's own request. None is the
             host with the ``Authorization`` field.
         deadline: seconds from the first try, waits included, after which no further try begins.
@@ -143,7 +144,7 @@ class Driver:
         policy: Policy | None = None,
         *,
         limiter: Limiter | Literal[False] | None = None,
-        store: str = "memory",
+        store: Any = "memory",
         key: str | bytes | Callable[[object], str | bytes] | None = None,
         deadline: float | None = None,
         max_wait: float | None = None,
@@ -160,6 +161,8 @@ class Driver:
             raise ValueError(f'on_defer must be "raise" or "return", not {on_defer!r}')
         if limiter is not None and limiter is not False and not hasattr(limiter, "contact"):
             raise TypeError("limiter must be a bide.Limiter, None (made of the policy's limits) or False")
+        if limiter is not None and store != "memory":
+            raise ValueError("store: for the limiter that an adapter makes; give the one or the other")
         if budget is not None and budget is not False and not isinstance(budget, Budget):
             raise TypeError("budget must be a bide.Budget, None (the usual one) or False (none)")
         if key is not None and not callable(key) and not isinstance(key, str | bytes):
@@ -321,6 +324,26 @@ class Driver:
                 if closing.is_set():
                     return Verdict(None, self._put_off(decision, CLOSED))
             attempt += 1
+
+    def hold(self, exchange: Exchange, sleep: Callable[[float], object]) -> Decision | None:
+        """Waits for the limiter's permit, for who sends by itself; a DEFER decision where it takes too long."""
+        lane, key = self.lane_of(exchange.host), self.key_of(exchange)
+        waits = self._admit(lane, key, exchange, self._monotonic(), self._closing)
+        try:
+            while True:
+                sleep(next(waits).seconds)
+        except StopIteration as stop:
+            admission = stop.value
+        if isinstance(admission, Decision):
+            return admission
+        if lane.limiter is not None and admission is not None and admission.probing:
+            lane.limiter.sync(key, Quota())  # Nobody will be told what comes of it.
+        return None
+
+    def teach(self, exchange: Exchange, decision: Decision) -> None:
+        """Tells the limiter what an answer said, for who sends by itself."""
+        key = self.key_of(exchange)
+        self._teach(self.lane_of(exchange.host), key, key, exchange, None, decision)
 
     def _admit(
         self, lane: Lane, key: str | bytes, exchange: Exchange, started: float, closing: threading.Event

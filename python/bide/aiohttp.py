@@ -43,6 +43,7 @@ LOOK_SECONDS = 0.25
 def middleware(
     policy: Policy | None = None,
     *,
+    inner: Middleware | None = None,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     **options: Unpack[Options],
 ) -> Middleware:
@@ -53,6 +54,8 @@ def middleware(
 
     Args:
         policy: the API's policy, such as ``bide.CLEVER``; None chooses it by the host of each request.
+        inner: another middleware, which each try goes through, such as one that signs; the same as naming it
+            after this one in the session's ``middlewares``. (What sends is the session's connector.)
         sleep: how to wait, given seconds.
         options: ``limiter``, ``store``, ``key``, ``deadline``, ``max_wait``, ``idempotent``, ``on_decision``,
             ``on_wait``, ``on_defer``: see ``bide._driver.Driver``.
@@ -81,7 +84,7 @@ def middleware(
                     request.close()
                 )  # The body may still be on its way: it is sent again from its beginning.
             try:
-                return await handler(request)
+                return await (handler(request) if inner is None else inner(request, handler))
             except TimeoutError as error:
                 if _is_total(request):
                     return Failed(error, None)

@@ -36,7 +36,9 @@ class Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 
     Args:
         policy: the API's policy, such as ``bide.CLEVER``; None chooses it by the host of each request.
-        context: the TLS context for https; None is the default one.
+        inner: the handler that does the I/O: one with ``http_open``, ``https_open`` or both; urllib's own when
+            none is given.
+        context: the TLS context for https of urllib's own; None is the default one.
         sleep: how to wait, given seconds; a sleep that ``close`` ends when none is given.
         options: ``limiter``, ``store``, ``key``, ``deadline``, ``max_wait``, ``idempotent``, ``on_decision``,
             ``on_wait``, ``on_defer``: see ``bide._driver.Driver``.
@@ -58,19 +60,21 @@ class Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
         self,
         policy: Policy | None = None,
         *,
+        inner: urllib.request.BaseHandler | None = None,
         context: ssl.SSLContext | None = None,
         sleep: Callable[[float], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(context=context)
         self._driver = Driver(policy, **options)
+        self._inner = inner
         self._sleep = sleep
 
     def http_open(self, req: urllib.request.Request) -> HTTPResponse:
-        return self._paced(req, super().http_open)
+        return self._paced(req, getattr(self._inner, "http_open", super().http_open))
 
     def https_open(self, req: urllib.request.Request) -> HTTPResponse:
-        return self._paced(req, super().https_open)
+        return self._paced(req, getattr(self._inner, "https_open", super().https_open))
 
     def _paced(
         self, request: urllib.request.Request, open_: Callable[[urllib.request.Request], Any]

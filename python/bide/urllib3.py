@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPResponse
 from itertools import takewhile
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 
 import urllib3
 from urllib3 import HTTPHeaderDict
@@ -31,6 +31,8 @@ from bide.policy import HTTP, Action, Decision, Policy, Reply, decide, failure_o
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
     from urllib3.connectionpool import ConnectionPool
+
+    from bide.limiter import Limiter
 
 __all__ = ["PoolManager", "Retry", "look"]
 
@@ -52,6 +54,8 @@ class _Own(NamedTuple):
     sleep: Callable[[float], object]
     started_at: float | None
     """Monotonic seconds of the first failure."""
+    driver: Driver | None
+    """The limiter that the caller gave, if any, and the keys that it counts."""
 
     def policy_for(self, host: str | None) -> Policy:
         policy = self.policy or (policy_of(host) if host else HTTP)
@@ -65,6 +69,9 @@ class Retry(urllib3.Retry):
     ``MaxRetryError`` is also ``bide.Deferred``. ``status_forcelist``, ``allowed_methods`` and
     ``backoff_factor``, where they are given, hold as in urllib3.
 
+    urllib3 asks a ``Retry`` after a failure only. So a limiter that it is given learns from failures, a 429
+    holds back whoever shares it, and a repetition waits for it; the first try of a request does not.
+
     Args:
         total: as in urllib3; a number, where it is given, is also the policy's ``retries``. A policy may
             stand here, too.
@@ -74,6 +81,9 @@ class Retry(urllib3.Retry):
         idempotent: the caller's promise that every request may be repeated, whatever its method.
         on_decision: called with each Decision about a failure.
         sleep: how to wait, given seconds.
+        limiter, store, key: what counts the repetitions, as for ``PoolManager``; nothing does where none of
+            ``limiter`` and ``store`` is given. The key is the pool's host with its own ``Authorization`` field:
+            the one of a single request is not shown to a ``Retry``.
         **parameters: those of ``urllib3.Retry``.
 
     >>> import bide, requests
@@ -90,6 +100,9 @@ class Retry(urllib3.Retry):
         idempotent: bool = False,
         on_decision: Callable[[Decision], object] | None = None,
         sleep: Callable[[float], object] | None = None,
+        limiter: Limiter | Literal[False] | None = None,
+        store: Any = "memory",
+        key: str | bytes | Callable[[object], str | bytes] | None = None,
         _own: _Own | None = None,
         **parameters: Any,
     ) -> None:
@@ -99,28 +112,33 @@ class Retry(urllib3.Retry):
             policy = (policy or HTTP).replace(retries=max(total, 0))
         if policy is not None and not isinstance(policy, Policy):
             raise TypeError(f"policy must be a bide.Policy such as bide.CLEVER, not {type(policy).__name__}")
-        for name in ("limiter", "store", "key"):
-            if name in parameters:
-                raise TypeError(
-                    f"{name}: a Retry is asked after the first try, so it cannot pace; use PoolManager"
-                )
         super().__init__(total, *arguments, **parameters)
         if _own is None:
-            patience = {"max_wait": max_wait, "deadline": deadline}
+            given = {"max_wait": max_wait, "deadline": deadline}
             default = self.allowed_methods == self.DEFAULT_ALLOWED_METHODS
             methods = None if default or not self.allowed_methods else frozenset(self.allowed_methods)
+            patience = {name: value for name, value in given.items() if value is not None}
+            driver = None
+            if limiter or store != "memory":
+                driver = Driver(
+                    policy, limiter=limiter, store=store, key=key, max_wait=max_wait, deadline=deadline
+                )
+            elif key is not None:
+                raise ValueError("key: a Retry counts nothing without a limiter; give limiter or store, too")
             _own = _Own(
                 policy=policy,
-                patience={name: value for name, value in patience.items() if value is not None},
+                patience=patience,
                 idempotent=idempotent or self.allowed_methods is None,
                 methods=methods,
                 on_decision=on_decision,
                 sleep=time.sleep if sleep is None else sleep,
                 started_at=None,
+                driver=driver,
             )
             _own.policy_for(None)  # A mistake in a number is raised here.
         self._own = _own
         self._decision: Decision | None = None
+        self._exchange: Exchange | None = None
 
     def new(self, **changes: Any) -> Self:
         return super().new(**{"_own": self._own, **changes})
@@ -172,6 +190,8 @@ class Retry(urllib3.Retry):
         if own.started_at is None:
             own = own._replace(started_at=time.monotonic())
         decision = self._decide(answer, method, _pool, own)
+        if own.driver is not None:
+            own.driver.teach(_exchange_with(_pool, method, url), decision)
         try:
             new = super().increment(method, url, response, error, _pool, _stacktrace)
         except MaxRetryError as exhausted:
@@ -181,6 +201,7 @@ class Retry(urllib3.Retry):
         new._own = own
         if decision.action is Action.RETRY:
             new._decision = decision
+            new._exchange = _exchange_with(_pool, method, url)
             return new
         status = getattr(response, "status", 0)
         reason = error or ResponseError(ResponseError.SPECIFIC_ERROR.format(status_code=status))
@@ -234,6 +255,21 @@ class Retry(urllib3.Retry):
             super().sleep(response)
         elif decision.wait > 0.0:
             self._own.sleep(decision.wait)
+        if self._own.driver is not None and self._exchange is not None:
+            full = self._own.driver.hold(self._exchange, self._own.sleep)
+            if full is not None:
+                raise deferred(Verdict(None, full), HTTPError)
+
+
+def _exchange_with(pool: ConnectionPool | None, method: str | None, url: str | None) -> Exchange:
+    fields = HTTPHeaderDict(getattr(pool, "headers", None))
+    return Exchange(
+        method=method or "GET",
+        host=getattr(pool, "host", None) or "",
+        request={"method": method, "url": url, "headers": fields},
+        authorization=fields.get("Authorization"),
+        target=(url or "").partition("?")[0],
+    )
 
 
 def _may_be_refused(policy: Policy, status: int) -> bool:

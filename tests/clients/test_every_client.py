@@ -375,6 +375,17 @@ def test_a_429_holds_back_the_key_for_whoever_shares_the_limiter(client: Any) ->
     assert sum(clock.slept) >= 20.0
 
 
+def test_store_is_where_the_adapters_own_limiter_counts(client: Any) -> None:
+    clock = FakeClock()
+    elsewhere = bide.Limiter("2/minute", clock=clock)
+    policy = bide.CLEVER.replace(limits=("2/minute",))
+    with ScriptedServer([answer_bytes(200)]) as server:
+        for _ in range(3):
+            client(server.url, policy=policy, clock=clock, limiter=None, store=elsewhere.store)
+        assert len(server.requests) == 3
+    assert sum(clock.slept) == pytest.approx(60.0, abs=0.1)
+
+
 def test_a_lowered_limit_is_obeyed_at_once(client: Any) -> None:
     clock = FakeClock()
     limiter = bide.Limiter("100/minute", clock=clock)

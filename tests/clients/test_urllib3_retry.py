@@ -12,7 +12,7 @@ import urllib3
 from urllib3.exceptions import MaxRetryError, ReadTimeoutError
 
 import bide
-from bide.testing import ScriptedServer, answer_bytes
+from bide.testing import FakeClock, ScriptedServer, answer_bytes
 from bide.urllib3 import Retry
 
 Get = Callable[..., Any]
@@ -232,11 +232,50 @@ def test_it_is_pickled_with_a_session_of_requests() -> None:
     assert not retry.is_retry("GET", 404)
 
 
+def test_a_limiter_learns_from_failures_and_its_next_repetition_waits_for_it(
+    get: Get, waits: list[float]
+) -> None:
+    clock = FakeClock()
+    limiter = bide.Limiter("1/minute", clock=clock)
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock.sleep(seconds)
+
+    answers = [
+        answer_bytes(429, {"Retry-After": "20"}),
+        answer_bytes(200),
+        answer_bytes(500),
+        answer_bytes(200),
+    ]
+    with ScriptedServer(answers) as server:
+        retry = Retry(bide.CLEVER, limiter=limiter, key="account 7", sleep=sleep)
+        assert get(server.url, retry)[0] == 200
+        assert 20.0 <= sum(waits) <= 25.1
+        waits.clear()
+        assert get(server.url, retry)[0] == 200
+    assert sum(waits) == pytest.approx(60.0, abs=0.1)
+    assert not limiter.take("account 7")
+
+
+def test_a_repetition_that_the_limiter_has_no_room_for_is_deferred(waits: list[float]) -> None:
+    limiter = bide.Limiter("1/hour")
+    limiter.take("127.0.0.1")
+    with ScriptedServer([answer_bytes(500)]) as server:
+        with pytest.raises(bide.Deferred) as caught:
+            get_urllib3(server.url, Retry(bide.CLEVER, limiter=limiter, sleep=waits.append))
+        assert len(server.requests) == 1
+    assert isinstance(caught.value, urllib3.exceptions.HTTPError)
+    assert caught.value.decision.source == "limiter"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
         ({"policy": "clever"}, TypeError, "policy must be a bide.Policy such as bide.CLEVER"),
-        ({"limiter": bide.Limiter("1/minute")}, TypeError, "use PoolManager"),
+        ({"limiter": True}, TypeError, "limiter must be a bide.Limiter"),
+        ({"key": "mine"}, ValueError, "give limiter or store, too"),
+        ({"store": "memory://", "limiter": bide.Limiter("1/minute")}, ValueError, "the one or the other"),
         ({"max_wait": -1.0}, ValueError, "max_wait"),
         ({"tries": 3}, TypeError, "tries"),
     ],

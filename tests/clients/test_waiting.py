@@ -12,7 +12,7 @@ import pickle
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -389,3 +389,41 @@ def test_a_session_of_requests_is_pickled_with_its_adapter() -> None:
         copy.get(server.url)
     copy.close()
     session.close()
+
+
+def test_a_middleware_of_aiohttp_that_is_named_as_inner_sees_every_try() -> None:
+    signed: list[str] = []
+
+    async def sign(
+        request: aiohttp.ClientRequest,
+        handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+    ) -> aiohttp.ClientResponse:
+        signed.append(str(len(signed) + 1))
+        request.headers["X-Signature"] = signed[-1]
+        return await handler(request)
+
+    async def get(url: str) -> int:
+        paced = bide.aiohttp.middleware(bide.CLEVER, limiter=False, inner=sign, sleep=asyncio.sleep)
+        async with aiohttp.ClientSession(middlewares=[paced]) as session, session.get(url) as response:
+            return response.status
+
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "0"}), answer_bytes(200)]) as server:
+        assert asyncio.run(get(server.url)) == 200
+        assert [dict(request.fields)["x-signature"] for request in server.requests] == ["1", "2"]
+
+
+def test_a_handler_of_urllib_that_is_named_as_inner_does_the_sending() -> None:
+    class Signing(urllib.request.HTTPHandler):
+        tries = 0
+
+        def http_open(self, req: urllib.request.Request) -> Any:
+            self.tries += 1
+            req.add_unredirected_header("X-Signature", str(self.tries))
+            return super().http_open(req)
+
+    handler = bide.urllib.Handler(bide.CLEVER, limiter=False, inner=Signing(), sleep=lambda _: None)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
+    with ScriptedServer([answer_bytes(503), answer_bytes(200)]) as server:
+        with opener.open(server.url, timeout=5.0) as response:
+            assert response.status == 200
+        assert [dict(request.fields)["x-signature"] for request in server.requests] == ["1", "2"]

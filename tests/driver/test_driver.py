@@ -263,6 +263,8 @@ def test_the_key_is_the_host_and_token_unless_the_caller_says_otherwise() -> Non
         ({"policy": "clever"}, TypeError, "policy must be a bide.Policy such as bide.CLEVER"),
         ({"on_defer": "ignore"}, ValueError, 'on_defer must be "raise" or "return"'),
         ({"limiter": True}, TypeError, "limiter must be a bide.Limiter"),
+        ({"limiter": bide.Limiter("1/minute"), "store": "file:///x"}, ValueError, "the one or the other"),
+        ({"store": "nowhere"}, ValueError, "store"),
         ({"max_wait": -1.0}, ValueError, "max_wait"),
         ({"deadline": float("nan")}, ValueError, "deadline"),
         ({"pace": 3}, TypeError, "pace"),
