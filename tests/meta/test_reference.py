@@ -61,14 +61,15 @@ def test_the_unit_of_a_reset_is_in_words() -> None:
 
 
 def test_what_makes_the_pages_has_words_for_every_reader_and_rule() -> None:
+    from bide.policies import _words
     from bide.policy import _backoff, _dialect, _fields
 
-    assert tuple(GENERATOR.TIMES) == _fields.TIME_READERS
-    assert GENERATOR.LENGTHS.keys() == _fields.DELAYS.keys()
-    assert GENERATOR.COUNTS.keys() == _fields.NUMBERS.keys()
-    assert tuple(GENERATOR.COMBINE) == _dialect.COMBINE
-    assert tuple(GENERATOR.CLOCKS) == _dialect.CLOCKS
-    assert set(GENERATOR.JITTER) == set(_backoff.JITTERS)
+    assert tuple(_words.TIMES) == _fields.TIME_READERS
+    assert _words.LENGTHS.keys() == _fields.DELAYS.keys()
+    assert _words.COUNTS.keys() == _fields.NUMBERS.keys()
+    assert tuple(_words.COMBINE) == _dialect.COMBINE
+    assert tuple(_words.CLOCKS) == _dialect.CLOCKS
+    assert set(_words.JITTER) == set(_backoff.JITTERS)
 
 
 def test_writing_again_mends_a_stale_page_and_removes_one_too_many(tmp_path: Path) -> None:

@@ -331,10 +331,11 @@ class _Demo:
 
 
 def demo() -> int:
-    """Sync three districts from a stand-in of the Clever API, through faults and an outage.
+    """Sync through a bad day of an API, and prove it.
 
-    Takes about a minute, prints what it claims and whether it held, and exits 1 if a claim failed. Ctrl-C
-    stops it; the next run goes on from demo.sqlite in the current folder.
+    Three districts from a stand-in of the Clever API, through faults and an outage. Takes about a
+    minute, prints what it claims and whether it held, and exits 1 if a claim failed. Ctrl-C stops it;
+    the next run goes on from demo.sqlite in the current folder.
 
     Example: bide demo
     """

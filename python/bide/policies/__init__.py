@@ -145,10 +145,13 @@ def _extended(described: dict[str, Any], path: Path) -> dict[str, Any]:
     base = described.pop("extends", None)
     if base is None:
         return described
+    mismatch = None
     if base not in names():
-        raise PolicyError(f"{path}: extends: there is no policy {base!r}; {_nearest(base)}")
-    if base == path.stem and path.parent == FOLDER:
-        raise PolicyError(f"{path}: extends: a policy cannot extend itself")
+        mismatch = Mismatch("extends", f"there is no policy {base!r}; {_nearest(base)}")
+    elif base == path.stem and path.parent == FOLDER:
+        mismatch = Mismatch("extends", "a policy cannot extend itself")
+    if mismatch is not None:
+        raise PolicyError(f"{path}: {mismatch}") from mismatch
     inherited = _described(base)
     # The hosts are the base's own: whoever extends it says for which hosts.
     inherited.pop("hosts", None)
@@ -196,7 +199,8 @@ def _made(described: Mapping[str, Any], path: Path) -> Policy:
             _check_limit(limit)
         return Policy(**{"name": path.stem, **given})
     except (TypeError, ValueError) as error:
-        raise PolicyError(f"{path}: {where}: {error}") from error
+        mismatch = Mismatch(where, str(error))
+        raise PolicyError(f"{path}: {mismatch}") from mismatch
 
 
 def _check_limit(limit: str) -> None:

@@ -2,18 +2,19 @@
 
 Rules of this file: only the words of JSON Schema (draft 2020-12) that the schema uses are known here: type,
 properties, patternProperties, additionalProperties, required, items, enum, anyOf, pattern, minimum,
-exclusiveMinimum, maximum, $ref into $defs. The first mistake is told, with its key and what would be right.
+exclusiveMinimum, maximum, $ref into $defs. Every mistake is told with its key and what would be right.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Mismatch", "check"]
+__all__ = ["Mismatch", "check", "mismatches"]
 
 TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -34,10 +35,12 @@ WORDS = {
 
 
 class Mismatch(ValueError):
-    """What does not fit, and where."""
+    """What does not fit, and where: ``dialect.windows[0].reset``, or "" for the whole."""
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(f"{where}: {what}" if where else what)
+        self.where = where
+        self.what = what
 
 
 @cache
@@ -50,81 +53,85 @@ def schema() -> dict[str, Any]:
 
 def check(value: object) -> None:
     """Raises Mismatch for the first thing that does not fit the schema."""
-    _check(value, schema(), "")
+    for mismatch in mismatches(value):
+        raise mismatch
 
 
-def _check(value: Any, rule: dict[str, Any], where: str) -> None:
-    if "$ref" in rule:
-        _check(value, schema()["$defs"][rule["$ref"].rpartition("/")[2]], where)
-        return
+def mismatches(value: object) -> Iterator[Mismatch]:
+    """Everything that does not fit the schema."""
+    return _mismatches(value, schema(), "")
+
+
+def _mismatches(value: Any, rule: dict[str, Any], where: str) -> Iterator[Mismatch]:
+    rule = _resolved(rule)
     if "anyOf" in rule:
-        _check_any(value, rule["anyOf"], where)
-        return
-    if "enum" in rule:
+        yield from _of_any(value, rule["anyOf"], where)
+    elif "enum" in rule:
         if value not in rule["enum"]:
-            raise Mismatch(where, f"{value!r} is not known; {_listed(str(value), rule['enum'])}")
-        return
-    _check_type(value, rule, where)
-    if isinstance(value, dict):
-        _check_table(value, rule, where)
+            yield Mismatch(where, f"{value!r} is not known; {_listed(str(value), rule['enum'])}")
+    elif not _is_of_type(value, rule["type"]):
+        yield Mismatch(where, f"must be {WORDS[rule['type']]}, not {_shown(value)}")
+    elif isinstance(value, dict):
+        yield from _of_table(value, rule, where)
     elif isinstance(value, list):
         for index, member in enumerate(value):
-            _check(member, rule["items"], f"{where}[{index}]")
+            yield from _mismatches(member, rule["items"], f"{where}[{index}]")
     elif isinstance(value, str):
         if "pattern" in rule and not re.search(rule["pattern"], value):
-            raise Mismatch(where, f"header names are written in lower case: {value.lower()!r}, not {value!r}")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        _check_range(value, rule, where)
+            yield Mismatch(where, f"header names are written in lower case: {value.lower()!r}, not {value!r}")
+    elif not isinstance(value, bool):
+        yield from _of_range(value, rule, where)
 
 
-def _check_type(value: Any, rule: dict[str, Any], where: str) -> None:
-    expected = rule["type"]
-    if not isinstance(value, TYPES[expected]) or (isinstance(value, bool) and expected != "boolean"):
-        raise Mismatch(where, f"must be {WORDS[expected]}, not {_shown(value)}")
+def _resolved(rule: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in rule:
+        rule = schema()["$defs"][rule["$ref"].rpartition("/")[2]]
+    return rule
 
 
-def _check_range(value: float, rule: dict[str, Any], where: str) -> None:
+def _is_of_type(value: object, expected: str) -> bool:
+    return isinstance(value, TYPES[expected]) and (expected == "boolean" or not isinstance(value, bool))
+
+
+def _of_range(value: float, rule: dict[str, Any], where: str) -> Iterator[Mismatch]:
     # Written so that nan, which TOML has, fits no range.
     if "minimum" in rule and not value >= rule["minimum"]:
-        raise Mismatch(where, f"must be {rule['minimum']} or more, not {value!r}")
-    if "exclusiveMinimum" in rule and not value > rule["exclusiveMinimum"]:
-        raise Mismatch(where, f"must be above {rule['exclusiveMinimum']}, not {value!r}")
-    if "maximum" in rule and not value <= rule["maximum"]:
-        raise Mismatch(where, f"must be {rule['maximum']} or less, not {value!r}")
+        yield Mismatch(where, f"must be {rule['minimum']} or more, not {value!r}")
+    elif "exclusiveMinimum" in rule and not value > rule["exclusiveMinimum"]:
+        yield Mismatch(where, f"must be above {rule['exclusiveMinimum']}, not {value!r}")
+    elif "maximum" in rule and not value <= rule["maximum"]:
+        yield Mismatch(where, f"must be {rule['maximum']} or less, not {value!r}")
 
 
-def _check_table(value: dict[str, Any], rule: dict[str, Any], where: str) -> None:
+def _of_table(value: dict[str, Any], rule: dict[str, Any], where: str) -> Iterator[Mismatch]:
     properties, patterns = rule.get("properties", {}), rule.get("patternProperties", {})
     for key, member in value.items():
         inner = f"{where}.{key}" if where else key
         if key in properties:
-            _check(member, properties[key], inner)
+            yield from _mismatches(member, properties[key], inner)
             continue
         matching = [part for pattern, part in patterns.items() if re.search(pattern, key)]
-        if not matching:
+        if matching:
+            yield from _mismatches(member, matching[0], inner)
+        else:
             names = [*properties] or ["a status such as 429"]
-            raise Mismatch(inner, f"there is no such key; {_listed(key, names)}")
-        _check(member, matching[0], inner)
+            yield Mismatch(inner, f"there is no such key; {_listed(key, names)}")
     for key in rule.get("required", ()):
         if key not in value:
-            raise Mismatch(where, f"needs {key!r}")
+            yield Mismatch(where, f"needs {key!r}")
 
 
-def _check_any(value: object, rules: list[dict[str, Any]], where: str) -> None:
-    """Tells the mistake of the alternative of the value's own type: the others would be misleading."""
-    mistakes: list[tuple[bool, Mismatch]] = []
+def _of_any(value: object, rules: list[dict[str, Any]], where: str) -> Iterator[Mismatch]:
+    """Tells the mistakes of the alternative of the value's own type: the others would be misleading."""
+    found: list[tuple[bool, list[Mismatch]]] = []
     for rule in rules:
-        resolved = rule
-        while "$ref" in resolved:
-            resolved = schema()["$defs"][resolved["$ref"].rpartition("/")[2]]
-        try:
-            _check(value, rule, where)
-        except Mismatch as mismatch:
-            kind = resolved.get("type", "string" if "enum" in resolved else "")
-            mistakes.append((not kind or isinstance(value, TYPES[kind]), mismatch))
-        else:
+        mistakes = list(_mismatches(value, rule, where))
+        if not mistakes:
             return
-    raise next((mismatch for fits, mismatch in mistakes if fits), mistakes[-1][1])
+        resolved = _resolved(rule)
+        kind = resolved.get("type", "string" if "enum" in resolved else "")
+        found.append((not kind or isinstance(value, TYPES[kind]), mistakes))
+    yield from next((mistakes for fits, mistakes in found if fits), found[-1][1])
 
 
 def _listed(given: str, names: list[str]) -> str:
