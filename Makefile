@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference bench bench-decide goodput bench-peers bench-servers fuzz clean
+.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-servers fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,20 @@ wheels: ## build every package into dist/ and try each in an environment of its 
 
 reference: setup ## write docs/reference from the status tables and the policies
 	@$(BIN)/python docs/generate.py
+
+DOCS_TOOLS := 'mkdocs-material>=9.6,<10' 'mkdocstrings[python]>=0.29,<2'
+DOCS := .venv-docs/bin/mkdocs
+
+$(DOCS):
+	@echo "docs: mkdocs and its theme into .venv-docs"
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check $(DOCS_TOOLS)
+
+docs: $(DOCS) ## build the site into site/; a dead link ends it
+	@NO_MKDOCS_2_WARNING=1 $(DOCS) build --clean --quiet && echo "docs: site/index.html"
+
+docs-serve: $(DOCS) ## show the site on 127.0.0.1:8000, built anew at every change
+	@NO_MKDOCS_2_WARNING=1 $(DOCS) serve --dev-addr 127.0.0.1:8000
 
 bench: setup ## measure native against pure, and the decision engine
 	@$(BIN)/python -m pytest benches/python -q --benchmark-enable --benchmark-columns=min,median,iqr \

@@ -2,27 +2,33 @@
 
 Rules for a document: a ``python`` block is run as it stands, one namespace for a whole file, from top to
 bottom; a line that ends in ``# -> value`` is an expression (or an assignment) whose value's ``repr`` must
-be just that. In a ``sh`` block every line is a command: ``make`` targets must exist, ``bide`` commands must
-be accepted as far as their help. Other blocks (output, data) are marked ``text``.
+be just that. A function whose name begins with ``test_`` is called in the end. The hosts that a block may
+speak to are in ``conftest.py``. In a ``sh`` block every line is a command: ``make`` targets, ``bide`` commands
+and their options must exist. Other blocks (output, data) are marked ``text``.
 """
 
 import ast
 import doctest
+import functools
 import importlib
+import os
 import pkgutil
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
+import requests
 
 import bide
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
-    ROOT / "README.md",
+    *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "benches").rglob("*.md")),
 ]
@@ -66,12 +72,59 @@ def run(block: str, line: int, name: str, namespace: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_python_block_of_a_document_runs_and_keeps_its_promises(
-    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, internet: object
 ) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__document__"}
-    for line, block in blocks(document, "python"):
-        run(block, line, str(document.relative_to(ROOT)), namespace)
+    try:
+        for line, block in blocks(document, "python"):
+            run(block, line, str(document.relative_to(ROOT)), namespace)
+        for name, value in namespace.items():
+            if name.startswith("test_") and callable(value):
+                value()
+    finally:
+        for client in namespace.values():
+            if isinstance(client, httpx.Client | requests.Session):
+                client.close()
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@functools.cache
+def help_of(*command: str) -> str | None:
+    """What a command says of itself; None when there is no such command."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--help"], capture_output=True, text=True, check=False, env=PLAIN
+    )
+    return done.stdout if done.returncode == 0 else None
+
+
+PLAIN = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+
+
+def check_options(line: str, help_text: str | None, words: list[str]) -> None:
+    assert help_text is not None, f"{line}: there is no such command"
+    for word in words:
+        if word.startswith("--"):
+            assert re.search(rf"{re.escape(word.partition('=')[0])}\b", help_text), f"{line}: no {word}"
+
+
+def check_bide(line: str, words: list[str]) -> None:
+    """A command of bide, or of a group of its commands (``bide store inspect``), with options that it has."""
+    command = ("bide.cli", words[1])
+    names = "\n".join(re.findall(r"^[ |\u2502]+([a-z][\w-]+) ", help_of(*command) or "", re.MULTILINE))
+    if len(words) > 2 and words[2] in names.split():
+        command = (*command, words[2])
+    check_options(line, help_of(*command), words[2:])
+
+
+def check_pip(line: str, words: list[str]) -> None:
+    """What is installed of bide has only extras that there are."""
+    for word in words[2:]:
+        extras = re.fullmatch(r"bide\[([\w,]+)\].*", word)
+        if extras:
+            assert set(extras[1].split(",")) <= PROJECT["optional-dependencies"].keys(), line
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -79,16 +132,22 @@ def test_every_command_that_a_document_shows_exists(document: Path) -> None:
     for _, block in blocks(document, "sh"):
         for line in block.splitlines():
             words = [word for word in shlex.split(line, comments=True) if not re.match(r"^[A-Z_]+=", word)]
-            if words[:1] == ["make"]:
-                subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, check=True)
-            elif words[:1] == ["bide"]:
-                subprocess.run(
-                    [sys.executable, "-m", "bide.cli", words[1], "--help"], capture_output=True, check=True
-                )
-            elif words[:1] == ["python"] and words[1].endswith(".py"):
-                assert (ROOT / words[1]).is_file(), line
-            else:
-                assert words[:1] in ([], ["git"], ["cd"], ["pip"], ["export"], ["curl"], ["cargo"]), line
+            words = words[: words.index("|")] if "|" in words else words
+            match words[:1]:
+                case ["make"]:
+                    subprocess.run(
+                        ["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, check=True
+                    )
+                case ["bide"]:
+                    check_bide(line, words)
+                case ["pip"]:
+                    check_pip(line, words)
+                case [("gunicorn" | "uvicorn") as server]:
+                    check_options(line, help_of(server), words)
+                case ["python"] if words[1].endswith(".py"):
+                    assert (ROOT / words[1]).is_file(), line
+                case command:
+                    assert command in ([], ["git"], ["cd"], ["export"], ["curl"], ["cargo"]), line
 
 
 def test_every_block_says_its_language() -> None:
