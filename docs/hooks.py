@@ -35,6 +35,9 @@ SITE = {
 }
 """Path in the project -> path in the site, for what lies outside of ``docs``."""
 
+WIDE = {"compared.md", "measured.md", "reference/policies.md"}
+"""Pages whose tables need the room of the table of contents."""
+
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 
 
@@ -53,6 +56,8 @@ def example(path: Path) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
     here = next((source for source, target in PAGES.items() if target == page.file.src_uri), "")
     folder = posixpath.dirname(here or f"docs/{page.file.src_uri}")
     start = posixpath.dirname(page.file.src_uri)
