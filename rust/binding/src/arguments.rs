@@ -21,23 +21,25 @@ impl<'py> FromPyObject<'_, 'py> for Given<'py> {
 }
 
 /// The fingerprint of a key, of `str` or `bytes` exactly.
-#[inline]
+#[inline(always)]
 pub fn key(keyer: &Keyer, object: &Bound<'_, PyAny>) -> PyResult<Key> {
-    if let Ok(text) = object.cast_exact::<PyString>() {
-        // The error that Python gives carries the key.
-        return match text.to_str() {
-            Ok(text) => Ok(keyer.key(text.as_bytes())),
-            Err(_) => Err(PyValueError::new_err("key holds a lone surrogate: it cannot be encoded as UTF-8")),
-        };
-    }
-    match object.cast_exact::<PyBytes>() {
-        Ok(octets) => Ok(keyer.key(octets.as_bytes())),
-        Err(_) => Err(not_a_key(object)),
+    let octets = if let Ok(text) = object.cast_exact::<PyString>() {
+        text.to_str().ok().map(str::as_bytes)
+    } else {
+        object.cast_exact::<PyBytes>().ok().map(|octets| octets.as_bytes())
+    };
+    match octets {
+        Some(octets) => Ok(keyer.key(octets)),
+        None => Err(not_a_key(object)),
     }
 }
 
 #[cold]
 fn not_a_key(object: &Bound<'_, PyAny>) -> PyErr {
+    if object.is_exact_instance_of::<PyString>() {
+        // The error that Python gives carries the key.
+        return PyValueError::new_err("key holds a lone surrogate: it cannot be encoded as UTF-8");
+    }
     PyTypeError::new_err(format!("key must be str or bytes, not {}", kind(object)))
 }
 

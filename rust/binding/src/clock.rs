@@ -141,6 +141,34 @@ pub enum LimiterClock {
     Python(PythonClock),
 }
 
+/// A system clock whose reading is held for the next few of many calls, as if their thread had been slow.
+pub struct Held<'a> {
+    clock: &'a SystemClock,
+    now: u64,
+}
+
+impl<'a> Held<'a> {
+    /// Reads the clock.
+    pub fn read(clock: &'a SystemClock) -> Self {
+        Self { clock, now: clock.now() }
+    }
+}
+
+impl Clock for Held<'_> {
+    #[inline]
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn precise(&self) -> u64 {
+        self.clock.precise()
+    }
+
+    fn wall_offset(&self) -> u64 {
+        self.clock.wall_offset()
+    }
+}
+
 /// A clock for one call.
 pub enum Reading<'a> {
     /// The system's, read whenever it is needed.

@@ -14,12 +14,14 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::arguments::{self, Given, kind, milliseconds_up, seconds, stated};
 use crate::buffer::{Buffer, prefetch};
-use crate::clock::{LimiterClock, PythonClock, Reading, SystemClock, boot_id, monotonic_ns, unix_ms};
+use crate::clock::{Held, LimiterClock, PythonClock, Reading, SystemClock, boot_id, monotonic_ns, unix_ms};
 use crate::outcome::Outcome;
 
 /// How many keys `try_acquire_many` fetches ahead: enough to cover a miss of the last cache, few enough to stay in the
 /// first.
 const AHEAD: usize = 16;
+/// How many keys of `try_acquire_many` share a reading of the clock: microseconds' worth.
+const KEYS_OF_A_READING: usize = 64;
 
 /// A limiter's primitives over a buffer.
 #[pyclass(frozen, subclass, module = "bide._native")]
@@ -34,18 +36,23 @@ pub struct Core {
 
 impl Core {
     /// The fingerprint of a key.
-    #[inline]
+    #[inline(always)]
     pub fn key(&self, object: &Bound<'_, PyAny>) -> PyResult<Key> {
         arguments::key(&self.keyer, object)
     }
 
     /// Takes and says only whether.
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire(&self, py: Python<'_>, key: Key, cost: u64) -> PyResult<bool> {
-        Ok(match &self.clock {
-            LimiterClock::System(clock) => self.limiter.try_acquire(key, clock, cost),
-            LimiterClock::Python(clock) => self.limiter.try_acquire(key, &clock.read(py)?, cost),
-        })
+        match &self.clock {
+            LimiterClock::System(clock) => Ok(self.limiter.try_acquire(key, clock, cost)),
+            LimiterClock::Python(clock) => self.try_acquire_by(py, clock, key, cost),
+        }
+    }
+
+    #[cold]
+    fn try_acquire_by(&self, py: Python<'_>, clock: &PythonClock, key: Key, cost: u64) -> PyResult<bool> {
+        Ok(self.limiter.try_acquire(key, &clock.read(py)?, cost))
     }
 
     /// Takes.
@@ -186,15 +193,22 @@ impl Core {
         }
         let cost = arguments::cost(&cost)?;
         // A tuple, so that nobody takes a key away meanwhile; all fingerprints first, so that a bad key takes nothing.
-        let keys = match keys.cast_exact::<PyTuple>() {
+        let objects = match keys.cast_exact::<PyTuple>() {
             Ok(keys) => keys.clone(),
             Err(_) => py.get_type::<PyTuple>().call1((keys,))?.cast_into::<PyTuple>()?,
         };
-        let keys = keys.iter_borrowed().map(|key| self.key(&key)).collect::<PyResult<Vec<Key>>>()?;
-        match &self.clock {
-            LimiterClock::System(clock) => PyList::new(py, self.take_each(&keys, clock, cost)),
-            LimiterClock::Python(clock) => PyList::new(py, self.take_each(&keys, &clock.read(py)?, cost)),
+        let mut keys = Vec::with_capacity(objects.len());
+        for object in objects.iter_borrowed() {
+            keys.push(self.key(&object)?);
         }
+        let refused = match &self.clock {
+            LimiterClock::System(clock) => self.take_each(&keys, clock, cost),
+            LimiterClock::Python(clock) => {
+                let clock = clock.read(py)?;
+                (0..keys.len()).filter(|&at| !self.limiter.try_acquire(keys[at], &clock, cost)).collect()
+            }
+        };
+        answers(py, keys.len(), &refused)
     }
 
     /// Gives back what an outcome took, once; whether a window it came from still ran.
@@ -285,22 +299,23 @@ impl Core {
         })
     }
 
-    /// The answers for keys in order, each taken when it is asked for, its line fetched long before.
-    fn take_each<'a>(
-        &'a self,
-        keys: &'a [Key],
-        clock: &'a impl Clock,
-        cost: u64,
-    ) -> impl ExactSizeIterator<Item = bool> + 'a {
-        for &key in keys.iter().take(AHEAD) {
-            self.fetch(key);
-        }
-        keys.iter().enumerate().map(move |(position, &key)| {
-            if let Some(&later) = keys.get(position + AHEAD) {
-                self.fetch(later);
+    /// The positions of the keys that were refused. Lines are fetched long before they are needed, and the system's
+    /// clock is read for every few keys.
+    fn take_each(&self, keys: &[Key], clock: &SystemClock, cost: u64) -> Vec<usize> {
+        let mut refused = Vec::new();
+        keys.iter().take(AHEAD).for_each(|&key| self.fetch(key));
+        for begin in (0..keys.len()).step_by(KEYS_OF_A_READING) {
+            let clock = Held::read(clock);
+            for at in begin..keys.len().min(begin + KEYS_OF_A_READING) {
+                if let Some(&later) = keys.get(at + AHEAD) {
+                    self.fetch(later);
+                }
+                if !self.limiter.try_acquire(keys[at], &clock, cost) {
+                    refused.push(at);
+                }
             }
-            self.limiter.try_acquire(key, clock, cost)
-        })
+        }
+        refused
     }
 
     #[inline]
@@ -309,4 +324,24 @@ impl Core {
             prefetch(table.home(key));
         }
     }
+}
+
+/// The answers as a list: it is made of the commoner one, and the others are put into it, which costs a third of putting
+/// each of them in.
+fn answers<'py>(py: Python<'py>, count: usize, refused: &[usize]) -> PyResult<Bound<'py, PyList>> {
+    let mostly = refused.len() * 2 <= count;
+    let list = PyList::new(py, [mostly])?.as_sequence().repeat(count)?.cast_into::<PyList>()?;
+    if mostly {
+        for &at in refused {
+            list.set_item(at, false)?;
+        }
+    } else {
+        let mut refused = refused.iter().peekable();
+        for at in 0..count {
+            if refused.next_if_eq(&&at).is_none() {
+                list.set_item(at, true)?;
+            }
+        }
+    }
+    Ok(list)
 }

@@ -1,7 +1,8 @@
 //! `try_acquire` and `take` as raw methods: METH_FASTCALL | METH_KEYWORDS, below PyO3's argument handling.
 //!
 //! Why: of the 560 or so instructions of one call PyO3's extraction was about 100, and a positional `cost` cost 8 ns
-//! (`benches/README.md` has the numbers of this build). Everything else goes by PyO3.
+//! (`benches/README.md` has the numbers of this build). Results that go through memory, as a PyResult does, cost
+//! another 4 ns of the 48. Everything else goes by PyO3.
 //!
 //! Rules of this file: the arguments are borrowed from the caller and nothing of them is kept; errors and panics
 //! become Python exceptions; what is not exactly `key` and an optional `cost` goes to the cold path.
@@ -96,7 +97,9 @@ unsafe extern "C" fn take(
 /// # Safety
 /// The thread is attached to Python; `this` is a Core (a method descriptor has seen to it); `arguments` holds `count`
 /// objects and then as many as `names`, a tuple or null, has; all are borrowed for the length of the call.
-#[inline]
+// One call of `method`, whatever was passed: one that is called from two places is not inlined. The result becomes a
+// pointer in here, because a PyResult of eight words would go through memory.
+#[inline(always)]
 unsafe fn call(
     this: *mut ffi::PyObject,
     arguments: *const *mut ffi::PyObject,
@@ -109,29 +112,51 @@ unsafe fn call(
         unsafe {
             let py = Python::assume_attached();
             let this = Borrowed::from_ptr(py, this).cast_unchecked::<Core>();
-            let given = |position: usize| Borrowed::from_ptr(py, *arguments.add(position));
-            if names.is_null() && count == 1 {
-                return method(py, this.get(), &given(0), 1);
-            }
-            if names.is_null() && count == 2 && given(1).is_exact_instance_of::<PyInt>() {
-                // A number that a C long does not hold is none that a cost can be.
-                let cost = ffi::PyLong_AsLong(given(1).as_ptr());
-                if (1..=FULL as _).contains(&cost) {
-                    return method(py, this.get(), &given(0), cost as u64);
+            let (key, cost) = if names.is_null() && count == 1 {
+                (*arguments, 1)
+            } else {
+                match read(py, arguments, count, names) {
+                    Ok(read) => read,
+                    Err(error) => return raise(py, error),
                 }
-                ffi::PyErr_Clear();
+            };
+            match method(py, this.get(), &Borrowed::from_ptr(py, key), cost) {
+                Ok(answer) => answer,
+                Err(error) => raise(py, error),
             }
-            let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
-            let names = names.as_deref().map(|names| names.iter_borrowed());
-            let positional = (0..count as usize).map(given);
-            let named = names.into_iter().flatten().zip((count as usize..).map(given));
-            let (key, cost) = sort(positional, named)?;
-            method(py, this.get(), &key, arguments::cost(&Given(cost.map(|cost| cost.to_owned())))?)
         }
     }));
-    match result {
-        Ok(Ok(answer)) => answer,
-        failure => raise(failure),
+    result.unwrap_or_else(|_| panicked())
+}
+
+/// The key and the cost, from whatever was passed.
+///
+/// # Safety
+/// As for [`call`].
+#[inline(never)]
+unsafe fn read(
+    py: Python<'_>,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> PyResult<(*mut ffi::PyObject, u64)> {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let given = |position: usize| Borrowed::from_ptr(py, *arguments.add(position));
+        if names.is_null() && count == 2 && given(1).is_exact_instance_of::<PyInt>() {
+            // A number that a C long does not hold is none that a cost can be.
+            let cost = ffi::PyLong_AsLong(given(1).as_ptr());
+            if (1..=FULL as _).contains(&cost) {
+                return Ok((*arguments, cost as u64));
+            }
+            ffi::PyErr_Clear();
+        }
+        let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+        let names = names.as_deref().map(|names| names.iter_borrowed());
+        let positional = (0..count as usize).map(given);
+        let named = names.into_iter().flatten().zip((count as usize..).map(given));
+        let (key, cost) = sort(positional, named)?;
+        Ok((key.as_ptr(), arguments::cost(&Given(cost.map(|cost| cost.to_owned())))?))
     }
 }
 
@@ -161,13 +186,12 @@ fn sort<'a, 'py>(
 }
 
 #[cold]
-fn raise(failure: std::thread::Result<PyResult<*mut ffi::PyObject>>) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        match failure {
-            Ok(Err(error)) => error,
-            _ => PySystemError::new_err("bide._native: a call panicked; please report it"),
-        }
-        .restore(py);
-    });
+fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
+    error.restore(py);
     ptr::null_mut()
+}
+
+#[cold]
+fn panicked() -> *mut ffi::PyObject {
+    Python::attach(|py| raise(py, PySystemError::new_err("bide._native: a call panicked; please report it")))
 }

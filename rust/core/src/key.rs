@@ -10,12 +10,12 @@
 //! ```
 //! The home line is taken from the low 16 bits first, so that two keys are one only if (nearly) all 64 bits are.
 
-use siphasher::sip::SipHasher13;
+use crate::siphash::SipHash13;
 
 /// Turns octets into keys.
 #[derive(Clone)]
 pub struct Keyer {
-    hasher: SipHasher13,
+    hasher: SipHash13,
     origin: u64,
 }
 
@@ -23,14 +23,14 @@ impl Keyer {
     /// A keyer for the limiter of this `name` in the store whose secret this is.
     #[must_use]
     pub fn new(secret: [u64; 2], name: &[u8]) -> Self {
-        let outer = SipHasher13::new_with_keys(secret[0], secret[1]);
+        let outer = SipHash13::new(secret);
         let mixed = |domain: u8| {
             let mut octets = Vec::with_capacity(name.len() + 1);
             octets.push(domain);
             octets.extend_from_slice(name);
             outer.hash(&octets)
         };
-        Self { hasher: SipHasher13::new_with_keys(mixed(0), mixed(1)), origin: mixed(2) }
+        Self { hasher: SipHash13::new([mixed(0), mixed(1)]), origin: mixed(2) }
     }
 
     /// The key of these octets.

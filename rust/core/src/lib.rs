@@ -20,6 +20,7 @@ pub mod clock;
 pub mod key;
 pub mod layout;
 pub mod limiter;
+pub mod siphash;
 pub mod sync;
 pub mod table;
 pub mod window;

@@ -139,7 +139,7 @@ impl<'a> Limiter<'a> {
     #[inline]
     pub fn try_acquire(&self, key: Key, clock: &impl Clock, cost: u64) -> bool {
         if let [table] = &self.tables[..] {
-            let allowed = table.take(key, clock, cost, None).written;
+            let allowed = table.take(key, clock, cost).written;
             if !allowed {
                 self.counters.denied();
             }
@@ -151,7 +151,10 @@ impl<'a> Limiter<'a> {
     /// Takes `cost`; with `probe_timeout_ms` a key without a known phase lets one call through alone.
     pub fn take(&self, key: Key, clock: &impl Clock, cost: u64, probe_timeout_ms: Option<u64>) -> Outcome {
         let outcome = if let [table] = &self.tables[..] {
-            let taken = table.take(key, clock, cost, probe_timeout_ms);
+            let taken = match probe_timeout_ms {
+                None => table.take(key, clock, cost),
+                Some(timeout_ms) => table.contact(key, clock, cost, timeout_ms),
+            };
             let standing = Standing::of(taken.word, taken.now, table.rule(), cost, taken.written);
             outcome_of(
                 standing,
@@ -184,7 +187,10 @@ impl<'a> Limiter<'a> {
         let mut standings = [None; MAX_TABLES];
         for (position, &number) in self.longest_first.iter().enumerate() {
             let table = &self.tables[number];
-            let taken = table.take(key, clock, cost, probe(number));
+            let taken = match probe(number) {
+                None => table.take(key, clock, cost),
+                Some(timeout_ms) => table.contact(key, clock, cost, timeout_ms),
+            };
             let standing = Standing::of(taken.word, taken.now, table.rule(), cost, taken.written);
             if !taken.written {
                 for &taken_before in &self.longest_first[..position] {

@@ -142,17 +142,13 @@ impl<'a> Table<'a> {
         Found::Absent
     }
 
-    /// The key's live slot, if it is in its home line: as a rule it is, and in the slot that it would like best as often
-    /// as not. The line is compared without a branch for each slot: a line that holds several keys would mispredict.
+    /// The key's live slot, if it is in its home line: as a rule it is. The line is compared without a branch for each
+    /// slot, and the slot that the key likes best is not tried first: either would mispredict where a line holds
+    /// several keys.
     #[inline]
     fn at_home(&self, key: Key) -> Option<(Slot<'a>, Id)> {
         let fingerprint = key.fingerprint();
         let line = self.line(key.home(self.lines));
-        let best = Self::slot(line, key.first_slot());
-        let id = best.id();
-        if id.is_live_of(fingerprint) {
-            return Some((best, id));
-        }
         let ids: [Id; SLOTS_OF_A_LINE] = std::array::from_fn(|position| Self::slot(line, position).id());
         let matches = ids
             .iter()
@@ -340,21 +336,38 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Takes `cost`; with `probe_timeout_ms`, first contact is a probe (a key without room of its own cannot probe).
-    // Not by `apply`, so that the hot path is one piece: a closure that is called from two places is not inlined.
+    /// Takes `cost`.
+    // Two functions and not one with an option: this is the hot path, and a probe's time-out in it costs registers.
     #[inline]
-    pub fn take(&self, key: Key, clock: &impl Clock, cost: u64, probe_timeout_ms: Option<u64>) -> Applied {
-        if let Some((slot, id)) = self.at_home(key) {
-            let mut now = 0;
-            let hit = slot.hit(id, |word| {
-                now = clock.now();
-                self.decide_take(word, now, clock, cost, probe_timeout_ms)
-            });
-            if let Hit::Done { word, written } = hit {
-                return Applied { word, written, shared: false, now };
-            }
+    pub fn take(&self, key: Key, clock: &impl Clock, cost: u64) -> Applied {
+        self.take_at_home(key, clock, |word, now| self.next(word, now, clock, cost, None))
+            .unwrap_or_else(|| self.take_by_search(key, clock, cost, None))
+    }
+
+    /// Takes `cost`, but first contact is a probe of so long at most (a key without room of its own cannot probe).
+    pub fn contact(&self, key: Key, clock: &impl Clock, cost: u64, timeout_ms: u64) -> Applied {
+        let timeout_ms = Some(timeout_ms);
+        self.take_at_home(key, clock, |word, now| self.next(word, now, clock, cost, timeout_ms))
+            .unwrap_or_else(|| self.take_by_search(key, clock, cost, timeout_ms))
+    }
+
+    #[inline(always)]
+    fn take_at_home(
+        &self,
+        key: Key,
+        clock: &impl Clock,
+        next: impl Fn(u64, u64) -> Option<u64>,
+    ) -> Option<Applied> {
+        let (slot, id) = self.at_home(key)?;
+        let mut now = 0;
+        let hit = slot.hit(id, |word| {
+            now = clock.now();
+            take_change(word, now, next(word, now))
+        });
+        match hit {
+            Hit::Done { word, written } => Some(Applied { word, written, shared: false, now }),
+            Hit::Again => None,
         }
-        self.take_by_search(key, clock, cost, probe_timeout_ms)
     }
 
     #[cold]
@@ -368,25 +381,9 @@ impl<'a> Table<'a> {
         let mut now = 0;
         let (word, written, shared) = self.apply_by_search(key, clock, &mut |word, shared| {
             now = clock.now();
-            self.decide_take(word, now, clock, cost, probe_timeout_ms.filter(|_| !shared))
+            take_change(word, now, self.next(word, now, clock, cost, probe_timeout_ms.filter(|_| !shared)))
         });
         Applied { word, written, shared, now }
-    }
-
-    #[inline(always)]
-    fn decide_take(
-        &self,
-        word: u64,
-        now: u64,
-        clock: &impl Clock,
-        cost: u64,
-        probe_timeout_ms: Option<u64>,
-    ) -> Change {
-        match self.next(word, now, clock, cost, probe_timeout_ms) {
-            Some(next) => Change::Write(next),
-            None if window::count_of(word) == SYNCING && window::is_live(word, now) => Change::Busy,
-            None => Change::Keep,
-        }
     }
 
     /// What a call of `cost` would make of the word; None refuses.
@@ -505,6 +502,16 @@ impl<'a> Table<'a> {
             }
         }
         live
+    }
+}
+
+/// The change from `word` to what a call makes of it.
+#[inline(always)]
+fn take_change(word: u64, now: u64, next: Option<u64>) -> Change {
+    match next {
+        Some(next) => Change::Write(next),
+        None if window::count_of(word) == SYNCING && window::is_live(word, now) => Change::Busy,
+        None => Change::Keep,
     }
 }
 

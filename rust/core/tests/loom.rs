@@ -42,7 +42,7 @@ impl Memory {
     }
 
     fn take(&self, key: Key, now: u64) -> Applied {
-        self.table().take(key, &at(now), 1, None)
+        self.table().take(key, &at(now), 1)
     }
 }
 
@@ -365,10 +365,10 @@ fn a_refund_against_a_take_gives_back_exactly_once() {
 fn a_probe_is_one_callers_alone() {
     static THREADS: [fn(&World); 2] = [
         |world| {
-            world.ledger.note(A, world.memory.table().take(A, &at(0), 1, Some(30)));
+            world.ledger.note(A, world.memory.table().contact(A, &at(0), 1, 30));
         },
         |world| {
-            world.ledger.note(A, world.memory.table().take(A, &at(0), 1, Some(30)));
+            world.ledger.note(A, world.memory.table().contact(A, &at(0), 1, 30));
         },
     ];
     model(2, 2, |_| {}, &THREADS, |world| assert_eq!(world.ledger.admitted(A), 1));

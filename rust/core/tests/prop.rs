@@ -32,3 +32,13 @@ proptest! {
         oracle::admits_no_more_than_the_limit_when_crowded(&[&[size], steps.as_flattened()].concat());
     }
 }
+
+proptest! {
+    #![proptest_config(cases(4000))]
+
+    #[test]
+    fn its_hash_is_siphash_1_3(secret in any::<[u64; 2]>(), octets in vec(any::<u8>(), 0..80)) {
+        let oracle = siphasher::sip::SipHasher13::new_with_keys(secret[0], secret[1]);
+        prop_assert_eq!(bide_core::siphash::SipHash13::new(secret).hash(&octets), oracle.hash(&octets));
+    }
+}
