@@ -150,6 +150,30 @@ def test_every_command_that_a_document_shows_exists(document: Path) -> None:
                     assert command in ([], ["git"], ["cd"], ["export"], ["curl"], ["cargo"]), line
 
 
+TESTS = {
+    path.relative_to(ROOT).as_posix(): set(
+        re.findall(r"^(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    )
+    for path in sorted((ROOT / "tests").rglob("test_*.py"))
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_that_a_document_names_exists(document: Path) -> None:
+    text = BLOCK.sub("", document.read_text(encoding="utf-8"))
+    for path, name in re.findall(r"`(?:(tests/[\w/]+\.py)::)?(test_\w+)`", text):
+        homes = {path} if path else {path for path, names in TESTS.items() if name in names}
+        assert homes, f"{document.name}: there is no {name}"
+        assert any(name in TESTS.get(home, ()) for home in homes), f"{document.name}: no {path}::{name}"
+
+
+def test_every_line_of_the_threat_model_names_its_test() -> None:
+    rows = re.findall(r"^\| .*", (ROOT / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+    claims = [row for row in rows if not row.startswith("| It tries")]
+    assert len(claims) >= 20
+    assert not [row for row in claims if "::test_" not in row.split("|")[3]]
+
+
 def test_every_block_says_its_language() -> None:
     for document in DOCUMENTS:
         languages = {match.group(1) for match in BLOCK.finditer(document.read_text(encoding="utf-8"))}
