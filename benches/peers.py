@@ -294,6 +294,16 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
 
 
+def machine() -> dict[str, Any]:
+    """What was measured on, and which versions."""
+    packages = sorted({peer.package for peer in PEERS if peer.package})
+    return {
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+    }
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--sizes", type=int, nargs="+", default=SIZES)
@@ -312,21 +322,8 @@ def main() -> None:
             if result.returncode:
                 sys.exit(f"peers: {size:,} keys, {verdict}:\n{result.stderr}")
             rows += json.loads(result.stderr.splitlines()[-1])
-    packages = sorted({peer.package for peer in PEERS if peer.package})
-    RESULTS.write_text(
-        json.dumps(
-            {
-                "date": date.today().isoformat(),
-                "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
-                "python": f"{platform.python_implementation()} {platform.python_version()}",
-                "versions": {package: importlib.metadata.version(package) for package in packages},
-                "rows": rows,
-            },
-            indent=1,
-        )
-        + "\n",
-        encoding="utf-8",
-    )
+    text = json.dumps({"date": date.today().isoformat(), **machine(), "rows": rows}, indent=1)
+    RESULTS.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""From `results-limiter.json` to the tables and charts of `README.md`: what stands between its marks is replaced.
+"""From `results-*.json` to the charts and to the limiter's tables in `README.md`, which stand between its marks.
 
-The charts are SVG with both colour schemes in them: a viewer's preference for dark is followed.
+Rules of this file: nothing is measured here, and nothing is shown that is not recorded.
 """
 
 import json
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from charts import Bar, bars
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results-limiter.json"
@@ -120,38 +121,59 @@ def losses(rows: Rows) -> str:
 
 def chart(rows: Rows, size: int) -> str:
     """Bars of the means at one number of keys, on a logarithmic scale."""
-    from math import log10
+    found = {
+        name: rows[name, size, "admit"]["mean_ns"] for name in names_of(rows) if (name, size, "admit") in rows
+    }
+    shown = sorted((mean, name) for name, mean in found.items() if name not in HIDDEN_IN_CHARTS)
+    return bars(
+        f"Nanoseconds of one admitted call, {how_many(size)} in random order",
+        f"One admitted call, {how_many(size)}: nanoseconds (logarithmic; less is better)",
+        [Bar(name, mean, number(mean), floor=name == FLOOR) for mean, name in shown],
+        logarithmic=True,
+    )
 
-    shown = [
-        (name, rows[name, size, "admit"]["mean_ns"])
-        for name in names_of(rows)
-        if name not in HIDDEN_IN_CHARTS and (name, size, "admit") in rows
-    ]
-    shown.sort(key=lambda one: one[1])
-    left, width, step, top = 250, 740, 26, 44
-    height = top + step * len(shown) + 14
-    lowest, highest = 1.0, max(log10(value) for _, value in shown)
-    scale = (width - left - 80) / (highest - lowest)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
-        f"<title>Nanoseconds of one admitted call, {how_many(size)} in random order</title>",
-        "<style>",
-        "text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600 }",
-        ".other { fill: #9aa4af } .bide { fill: #0969da } .floor { fill: #d0d7de }",
-        "@media (prefers-color-scheme: dark) {",
-        "text { fill: #e6edf3 } .other { fill: #6e7681 } .bide { fill: #58a6ff } .floor { fill: #3d444d } }",
-        "</style>",
-        f'<text class="title" x="8" y="22">One admitted call, {how_many(size)}: nanoseconds '
-        "(logarithmic; less is better)</text>",
-    ]
-    for position, (name, value) in enumerate(shown):
-        y = top + step * position
-        kind = "bide" if name.startswith("bide") else "floor" if name == FLOOR else "other"
-        bar = max(2.0, (log10(max(value, 10.0)) - lowest) * scale)
-        parts.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<rect class="{kind}" x="{left}" y="{y + 2}" width="{bar:.1f}" height="17" rx="2"/>')
-        parts.append(f'<text x="{left + bar + 6:.1f}" y="{y + 15}">{number(value)}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+
+def memory_chart(results: dict[str, Any]) -> str:
+    """Bars of the bytes for each key."""
+    rows = sorted(results["rows"], key=lambda row: row["bytes"])
+    keys = rows[0]["keys"]
+    return bars(
+        f"Resident bytes for each of {keys:,} live keys",
+        f"Resident memory for each of {keys:,} live keys: bytes (less is better)",
+        [Bar(row["name"], row["bytes"], f"{row['bytes']:,}") for row in rows],
+    )
+
+
+def goodput_chart(results: dict[str, Any]) -> str:
+    """Bars of the share of the quota used, with what it cost."""
+    rows = sorted(results["rows"], key=lambda row: (-round(row["share of the quota"], 2), refusals(row)))
+    return bars(
+        "The share of a server's quota that eight workers used, and the 429s that they met",
+        f"Share of the quota used, and 429s met, in {results['windows'] + 1} windows of 600 requests",
+        [
+            Bar(
+                row["contender"],
+                row["share of the quota"],
+                f"{row['share of the quota']:.0%}, {refusals(row):,} refused",
+            )
+            for row in rows
+        ],
+        most=1.0,
+    )
+
+
+def refusals(row: dict[str, Any]) -> int:
+    total: int = row["429s"] + row["429s in the first window"]
+    return total
+
+
+def others() -> None:
+    """The charts of what is recorded beside the limiter's speed."""
+    for name, draw in (("memory", memory_chart), ("goodput", goodput_chart)):
+        recorded = HERE / f"results-{name}.json"
+        if recorded.is_file():
+            svg = draw(json.loads(recorded.read_text(encoding="utf-8")))
+            (HERE / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 def main() -> None:
@@ -179,6 +201,7 @@ def main() -> None:
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     README.write_text(f"{before}{BEGIN}\n\n{section}\n\n{END}{after}", encoding="utf-8")
+    others()
 
 
 if __name__ == "__main__":
