@@ -8,12 +8,15 @@ other primitives are inherited, with no Python frame around them. What they do i
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from bide._native import Core, Outcome
-from bide.limiter._limit import Anchor, Limit, settings, store_to_share
+from bide.limiter._limit import Anchor, Limit, remote_store, settings, store_to_share
 from bide.limiter._waiting import Clock, Waiting
 from bide.limiter.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from bide.limiter.stores.redis import RedisStore
 
 __all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
 
@@ -31,7 +34,7 @@ class Limiter(Waiting[Outcome], Core):
     def __new__(
         cls,
         *limits: str | Limit,
-        store: str | MemoryStore = "memory",
+        store: str | MemoryStore | RedisStore = "memory",
         max_keys: int = 65_536,
         name: str = "",
         anchor: Anchor = "first",
@@ -39,6 +42,11 @@ class Limiter(Waiting[Outcome], Core):
         clock: Clock | None = None,
     ) -> Self:
         given = settings(limits, max_keys, name, anchor, learn, clock)
+        remote = remote_store(store)
+        if remote is not None:
+            from bide.limiter.stores._remote import make
+
+            return cast("Self", make(Limiter, given, remote, clock))
         shared = store_to_share(store, MemoryStore, given, clock) or MemoryStore(given, clock)
         self = super().__new__(
             cls,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import re
+from importlib import import_module
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from bide.limiter._window import FULL, MAX_WINDOW_MS
 
-__all__ = ["MAX_LIMIT", "Anchor", "Limit", "Settings", "Stats", "settings", "store_to_share"]
+__all__ = ["MAX_LIMIT", "Anchor", "Limit", "Settings", "Stats", "remote_store", "settings", "store_to_share"]
 
 MAX_LIMIT = FULL
 """The largest limit."""
@@ -225,6 +226,25 @@ def settings(
     return Settings(
         read, max_keys, name.encode("utf-8", "surrogatepass"), anchor == "grid", learn is not None
     )
+
+
+REMOTE_STORES = {
+    "redis": "redis", "rediss": "redis", "redis+unix": "redis",
+    "valkey": "valkey", "valkeys": "valkey", "valkey+unix": "valkey",
+}  # fmt: skip
+"""The scheme of a URL -> the module of ``stores`` that reads it."""
+
+
+def remote_store(store: object) -> Any:
+    """The store of another host that a URL or an object names; None: it is none."""
+    if not isinstance(store, str):
+        return store if getattr(store, "is_remote", False) else None
+    scheme, colon, _ = store.partition("://")
+    module = REMOTE_STORES.get(scheme) if colon else None
+    if module is None:
+        return None
+    found = import_module(f"bide.limiter.stores.{module}")
+    return getattr(found, f"{module.title()}Store").from_url(store)
 
 
 class Shareable(Protocol):

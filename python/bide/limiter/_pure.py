@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from bide.limiter import _window
 from bide.limiter._arguments import (
@@ -24,11 +24,14 @@ from bide.limiter._arguments import (
     stated,
     whole_cost,
 )
-from bide.limiter._limit import Anchor, Limit, Stats, settings, store_to_share
+from bide.limiter._limit import Anchor, Limit, Stats, remote_store, settings, store_to_share
 from bide.limiter._outcome import Outcome, outcome_of, standing
 from bide.limiter._tables import Place, Store, Take
 from bide.limiter._waiting import Clock, Waiting
 from bide.limiter._window import COUNT_BITS, COUNT_MASK, EMPTY, ENDED, MAX_WINDOW_MS, Reply, Rule
+
+if TYPE_CHECKING:
+    from bide.limiter.stores.redis import RedisStore
 
 __all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
 
@@ -43,6 +46,7 @@ class Limiter(Waiting[Outcome]):
             windows.
         store: "memory": this process and, with the native implementation, the workers that it forks. Another
             limiter's ``store`` shares its counters: same windows, and ``name`` tells the two apart.
+            "redis://...", "valkey://...": all hosts that write the same; see docs/stores.md.
         max_keys: how many keys may be live at once, from 1; memory is bounded by it (two slots each).
         name: sets this limiter's keys apart from those of another one on the same store.
         anchor: a key's windows begin at its first use ("first"), or on the grid of Unix time ("grid").
@@ -77,10 +81,28 @@ class Limiter(Waiting[Outcome]):
 
     implementation = IMPLEMENTATION
 
+    def __new__(
+        cls,
+        *limits: str | Limit,
+        store: str | Store | RedisStore = "memory",
+        max_keys: int = 65_536,
+        name: str = "",
+        anchor: Anchor = "first",
+        learn: str | float | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        remote = remote_store(store)
+        if remote is None:
+            return super().__new__(cls)
+        from bide.limiter.stores._remote import make
+
+        given = settings(limits, max_keys, name, anchor, learn, clock)
+        return cast("Self", make(Limiter, given, remote, clock))
+
     def __init__(
         self,
         *limits: str | Limit,
-        store: str | Store = "memory",
+        store: str | Store | RedisStore = "memory",
         max_keys: int = 65_536,
         name: str = "",
         anchor: Anchor = "first",
@@ -88,9 +110,9 @@ class Limiter(Waiting[Outcome]):
         clock: Clock | None = None,
     ) -> None:
         given = settings(limits, max_keys, name, anchor, learn, clock)
-        store = store_to_share(store, Store, given, clock) or Store(given, clock)
+        shared = store_to_share(store, Store, given, clock) or Store(given, clock)
         self.limits = given.limits
-        self.store = store
+        self.store = shared
         self._settings = given
         self._clock = clock
         self._salt = fingerprint_of_octets(given.name) if given.name else 0
@@ -98,10 +120,10 @@ class Limiter(Waiting[Outcome]):
             Rule(limit.limit, limit.window_ms, given.grid, given.learn) for limit in given.limits
         )
         self._longest = max(range(len(given.limits)), key=lambda index: given.limits[index].window_ms)
-        self._now = self._reader(store)
+        self._now = self._reader(shared)
         # What try_acquire needs, by one look-up. Several tables: words that stay empty: it goes the long way.
-        words = store.tables[0].words if len(given.limits) == 1 else {}
-        self._hot = (words, given.limits[0].limit, store, self._now, self._salt)
+        words = shared.tables[0].words if len(given.limits) == 1 else {}
+        self._hot = (words, given.limits[0].limit, shared, self._now, self._salt)
 
     @staticmethod
     def _reader(store: Store) -> Callable[[], int]:

@@ -15,32 +15,19 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, T
 
 from bide.errors import Refused
 from bide.limiter._arguments import Key
+from bide.limiter._coroutines import Coroutines, Outcome, OutcomeLike
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from bide.limiter._limit import Limit, Settings
 
-__all__ = ["Clock", "Slot", "Waiting"]
+__all__ = ["Clock", "OutcomeLike", "Slot", "Waiting"]
 
 POLL_SECONDS = 0.02
 """How often one looks again while a key's first reply is awaited: it may come at any moment."""
 
 
-class OutcomeLike(Protocol):
-    """What is asked of an implementation's outcome here."""
-
-    @property
-    def allowed(self) -> bool: ...
-    @property
-    def limit(self) -> int: ...
-    @property
-    def retry_after(self) -> float: ...
-    @property
-    def probing(self) -> bool: ...
-
-
-Outcome = TypeVar("Outcome", bound=OutcomeLike)
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -51,7 +38,7 @@ class Clock(Protocol):
     def __call__(self) -> float: ...
 
 
-class Waiting(Generic[Outcome]):
+class Waiting(Coroutines[Outcome]):
     """The part of a limiter that waits."""
 
     __slots__ = ()
@@ -60,10 +47,6 @@ class Waiting(Generic[Outcome]):
     _settings: Settings
     implementation: str
     limits: tuple[Limit, ...]
-
-    if TYPE_CHECKING:
-
-        def take(self, key: Key, cost: int = 1) -> Outcome: ...
 
     def __repr__(self) -> str:
         name = f", name={self._settings.name.decode(errors='surrogatepass')!r}" if self._settings.name else ""
@@ -96,10 +79,13 @@ class Waiting(Generic[Outcome]):
         (True, False)
         """
         sleep: Callable[[float], object] = getattr(self._clock, "sleep", time.sleep)
-        flow = self._flow(key, cost, timeout)
+        flow = self._flow(timeout)
         try:
+            wait = next(flow)
             while True:
-                sleep(next(flow))
+                if wait is not None:
+                    sleep(wait)
+                wait = flow.send(self.take(key, cost))
         except StopIteration as done:
             return cast("Outcome", done.value)
 
@@ -118,10 +104,13 @@ class Waiting(Generic[Outcome]):
             import asyncio  # here, not above: whoever never waits in a loop does not pay for loading it
 
             sleep = asyncio.sleep
-        flow = self._flow(key, cost, timeout)
+        flow = self._flow(timeout)
         try:
+            wait = next(flow)
             while True:
-                await sleep(next(flow))
+                if wait is not None:
+                    await sleep(wait)
+                wait = flow.send(await self.take_async(key, cost))
         except StopIteration as done:
             return cast("Outcome", done.value)
 
@@ -157,11 +146,11 @@ class Waiting(Generic[Outcome]):
         """
         return Slot(self, key, cost, timeout)
 
-    def _flow(self, key: Key, cost: int, timeout: float | None) -> Generator[float, None, Outcome]:
-        """Yields the seconds to sleep before it looks again; returns the outcome."""
+    def _flow(self, timeout: float | None) -> Generator[float | None, Outcome, Outcome]:
+        """Yields the seconds to sleep before the next take, is sent what that came to; returns the last one."""
         if timeout is not None:
             check_timeout(timeout)
-        outcome = self.take(key, cost)
+        outcome = yield None
         if outcome.allowed or timeout == 0:
             return outcome
         now: Callable[[], float] = time.monotonic if self._clock is None else self._clock
@@ -173,8 +162,7 @@ class Waiting(Generic[Outcome]):
                 if left <= 0.0 or (wait > left and not outcome.probing):
                     break
                 wait = min(wait, left)
-            yield min(wait, POLL_SECONDS) if outcome.probing else wait
-            outcome = self.take(key, cost)
+            outcome = yield min(wait, POLL_SECONDS) if outcome.probing else wait
         return outcome
 
 

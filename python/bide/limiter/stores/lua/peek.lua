@@ -1,0 +1,3 @@
+-- How a key stands; writes nothing. Reply: 0, 0, now, the words.
+
+return reply(0, 0)
