@@ -22,6 +22,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import platform
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from itertools import chain
 from statistics import fmean
 
@@ -389,8 +391,12 @@ def main() -> None:
         results.append(result)
         print("  ".join(f"{key}: {value}" for key, value in result.items()), flush=True)
     if arguments.json:
+        kept = ("windows", "latency", "failures", "clock_offset", "foreign", "processes", "store")
+        record = {"date": date.today().isoformat(), "python": platform.python_version()}
+        record |= {name: getattr(arguments, name) for name in kept}
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+            json.dump(record | {"rows": results}, file, indent=1)
+            file.write("\n")
 
 
 if __name__ == "__main__":
