@@ -15,12 +15,15 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
+from typing import NamedTuple
 
 from bide._driver import Discard, Driver, Exchange, Flow, Send, Sleep
+from bide._flow import Look
 from bide.policy import Reply
 
-__all__ = ["ModelServer", "Report", "World", "run"]
+__all__ = ["ModelServer", "Report", "State", "World", "run"]
 
 UNIX_AT_START = 1_700_000_000.0
 
@@ -57,6 +60,21 @@ class World:
         self._now = end
 
 
+class State(NamedTuple):
+    """What a server says of its window in an answer, on its own clock."""
+
+    limit: int
+    remaining: int
+    reset_at: float
+    """Unix time of the window's end."""
+    now: float
+    refused: bool
+
+
+Writer = Callable[[State], dict[str, str]]
+"""How an API writes that in fields."""
+
+
 @dataclass(slots=True)
 class ModelServer:
     """Fixed windows of unknown phase, the four fields, an empty 429; it counts what it answered.
@@ -68,6 +86,7 @@ class ModelServer:
         failures: the share of requests that are counted and answered 503.
         rounding: what it does with the fraction of the reset: ``math.ceil`` or ``math.floor``.
         sends_date: whether it sends ``Date``, in whole seconds of its clock as HTTP has it.
+        write: how it writes its window; None writes the ``X-RateLimit-*`` fields.
     """
 
     limit: int
@@ -77,6 +96,7 @@ class ModelServer:
     failures: float = 0.0
     rounding: Callable[[float], int] = math.ceil
     sends_date: bool = True
+    write: Writer | None = None
     random: Random = field(default_factory=lambda: Random(1))
     admitted: Counter[int] = field(default_factory=Counter)
     refused: Counter[int] = field(default_factory=Counter)
@@ -87,19 +107,29 @@ class ModelServer:
     def answer(self, now: float) -> Reply:
         index = self.index(now)
         unix = UNIX_AT_START + self.clock_offset
-        fields = {
-            "X-RateLimit-Limit": str(self.limit),
-            "X-RateLimit-Reset": str(self.rounding(unix + self.phase + (index + 1) * self.window)),
-            "X-RateLimit-Bucket": "simulated",
-        }
+        refused = self.admitted[index] >= self.limit
+        (self.refused if refused else self.admitted)[index] += 1
+        state = State(
+            self.limit,
+            self.limit - self.admitted[index],
+            unix + self.phase + (index + 1) * self.window,
+            unix + now,
+            refused,
+        )
+        fields = self._usual(state) if self.write is None else self.write(state)
         if self.sends_date:
             fields["Date"] = http_date(unix + now)
-        if self.admitted[index] >= self.limit:
-            self.refused[index] += 1
-            return Reply(429, fields | {"X-RateLimit-Remaining": "0"})
-        self.admitted[index] += 1
-        fields["X-RateLimit-Remaining"] = str(self.limit - self.admitted[index])
+        if refused:
+            return Reply(429, fields)
         return Reply(503 if self.random.random() < self.failures else 200, fields)
+
+    def _usual(self, state: State) -> dict[str, str]:
+        return {
+            "X-RateLimit-Limit": str(state.limit),
+            "X-RateLimit-Remaining": str(state.remaining),
+            "X-RateLimit-Reset": str(self.rounding(state.reset_at)),
+            "X-RateLimit-Bucket": "simulated",
+        }
 
 
 def http_date(unix: float) -> str:
@@ -131,41 +161,44 @@ def run(
     workers: int,
     latency: float,
     windows: int,
+    clients: int = 1,
     foreign_share: float = 0.0,
     seed: int = 1,
+    on_answer: Callable[[float, int], object] | None = None,
 ) -> Report:
     """Lets ``workers`` ask for as much as they can get, through one driver, for that many windows.
 
     Args:
         driver: made of the world, whose clock it must use.
+        workers: of each client.
         latency: seconds from a request's sending to its reply's arrival; each way takes a random share of it.
+        clients: how many drivers are made, which know nothing of each other.
         foreign_share: the share of the quota that somebody else's client takes, spread evenly.
+        on_answer: called with the time and the status of each answer to the clients.
     """
     world = World()
-    made = driver(world) if callable(driver) and not isinstance(driver, Driver) else driver
-    assert isinstance(made, Driver)
     random = Random(seed)
     successes: Counter[int] = Counter()
     ours: Counter[int] = Counter()
     our_refusals: Counter[int] = Counter()
     exchange = Exchange(method="GET", host="simulated", request=None, authorization="Bearer simulated")
 
-    def work() -> None:
-        flow = made.flow(exchange)
-        advance(flow, None)
+    def work(made: Driver) -> None:
+        advance(made, made.flow(exchange), None)
 
-    def advance(flow: Flow, answer: object) -> None:
+    def advance(made: Driver, flow: Flow, answer: object) -> None:
         try:
             instruction = next(flow) if answer is None else flow.send(answer)
-            while isinstance(instruction, Discard):
+            while isinstance(instruction, (Discard, Look)):
                 instruction = flow.send(None)
         except StopIteration as stop:
             if getattr(stop.value.answer, "status", None) == 200:
                 successes[server.index(world())] += 1
-            world.after(0.0, work)
+            resume_at = stop.value.decision.resume_at
+            world.after(max(0.0, (resume_at or 0.0) - world.time()), lambda: work(made))
             return
         if isinstance(instruction, Sleep):
-            world.after(instruction.seconds, lambda: advance(flow, None))
+            world.after(instruction.seconds, lambda: advance(made, flow, None))
         else:
             assert isinstance(instruction, Send)
             there = latency * random.uniform(0.2, 0.8)
@@ -173,12 +206,16 @@ def run(
             def arrive() -> None:
                 reply = server.answer(world())
                 (our_refusals if reply.status == 429 else ours)[server.index(world())] += 1
-                world.after(latency - there, lambda: advance(flow, reply))
+                if on_answer is not None:
+                    on_answer(world(), reply.code)
+                world.after(latency - there, lambda: advance(made, flow, reply))
 
             world.after(there, arrive)
 
-    for _ in range(workers):
-        world.after(random.uniform(0.0, latency), work)
+    for _ in range(clients):
+        made = driver if isinstance(driver, Driver) else driver(world)
+        for _ in range(workers):
+            world.after(random.uniform(0.0, latency), partial(work, made))
     if foreign_share:
         pause = server.window / (server.limit * foreign_share)
 
@@ -191,7 +228,7 @@ def run(
     first = server.index(0.0)
     counted = range(first + 1, first + 1 + windows)
     room = sum(server.limit - (server.admitted[index] - ours[index]) for index in counted)
-    carried = workers / latency * server.window * windows
+    carried = clients * workers / latency * server.window * windows
     refusals = sum(our_refusals[index] for index in counted)
     sent = sum(ours[index] for index in counted)
     return Report(

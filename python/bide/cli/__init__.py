@@ -8,11 +8,15 @@ what is heavy when it runs. Exit codes: 0 done, 1 failed, 2 wrong use, 75 deferr
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
 __all__ = ["main"]
+
+UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO}
+"""The reader of our output has gone, or there is no room for it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,10 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bide: the command line needs an extra: pip install 'bide[cli]'", file=sys.stderr)
         return 2
     try:
-        return run(list(sys.argv[1:] if arguments is None else arguments))
+        code = run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone: what is still buffered must not fail a second time at exit.
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        if error.errno != errno.EPIPE:
+            print(f"bide: the output cannot be written: {error.strerror}", file=sys.stderr)
+        # What is still buffered must not fail a second time at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    return code

@@ -17,9 +17,11 @@ import typer
 from bide.cli import policies
 from bide.cli._input import Mistake
 from bide.cli._screen import shown
+from bide.cli.bench import bench
 from bide.cli.demo import demo
 from bide.cli.explain import explain
 from bide.cli.serve import serve
+from bide.cli.simulate import simulate
 
 __all__ = ["run"]
 
@@ -60,6 +62,8 @@ def bide(
 
 app.command()(explain)
 app.add_typer(policies.app, name="policies")
+app.command()(simulate)
+app.command()(bench)
 app.command()(demo)
 app.command()(serve)
 

@@ -20,13 +20,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bide.cli._measure import least_nanoseconds
 from bide.cli.serve import token_of
 
 __all__ = ["demo"]
@@ -312,22 +313,23 @@ class _Demo:
             ("try_acquire, refused", "1/hour", "try_acquire"),
             ("take, allowed", "67000000/hour", "take"),
         ):
-            least = {"native": float("inf"), "pure": float("inf")}
             limiters = {"native": Native(limit), "pure": Pure(limit)}
-            for _ in range(ROUNDS):
-                for implementation, limiter in limiters.items():
-                    call = getattr(limiter, name)
-                    began = time.perf_counter_ns()
-                    for _ in range(CALLS):
-                        call("a key")
-                    spent = (time.perf_counter_ns() - began) / CALLS
-                    least[implementation] = min(least[implementation], spent)
+            calls = {kind: _repeated(getattr(limiter, name)) for kind, limiter in limiters.items()}
+            least = least_nanoseconds(calls, CALLS, ROUNDS)
             ratio = least["pure"] / least["native"]
             slower += [title] if ratio <= 1.0 else []
             rows.append([title, f"{least['native']:.0f}", f"{least['pure']:.0f}", f"{ratio:.1f}x"])
         self._table(["", "native", "pure", "pure / native"], rows)
         self._say(f"    least of {ROUNDS} interleaved rounds of {CALLS:,} calls, with the loop around them")
         self._claim(not slower, f"rows in which native is not the faster one: {len(slower)}")
+
+
+def _repeated(call: Callable[[str], object]) -> Callable[[], object]:
+    def calls() -> None:
+        for _ in range(CALLS):
+            call("a key")
+
+    return calls
 
 
 def demo() -> int:

@@ -241,7 +241,7 @@ def _say_what_it_reads(name: str, policy: Policy) -> None:
     fields = sorted(
         {*policy.program.wanted, *("*".join(parts) for parts in policy.program.patterns)} - {"date", "age"}
     )
-    told = ", ".join(fields) + (", the body" if policy.program.reads_body else "")
+    told = ", ".join(fields) + (", the body" if policy.program.reads_bodies else "")
     print(f"{name}: right: policy {shown(policy.name)} reads {shown(told, 300)}")
     for host in policy.hosts:
         other = bide.policies.for_host(host.replace("*", "any"))
