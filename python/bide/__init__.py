@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bide._flow import Sleep
     from bide.errors import BideError, Deferred, PolicyError, Refused, StoreError
     from bide.limiter import IMPLEMENTATION, Limit, Limiter, Outcome, Stats
+    from bide.limiter.stores.file import FileStore
     from bide.policy import (
         CLEVER,
         HTTP,
@@ -69,6 +70,7 @@ _HOME = {
     "explain": "bide.policy",
     "BideError": "bide.errors",
     "Deferred": "bide.errors",
+    "FileStore": "bide.limiter.stores.file",
     "IMPLEMENTATION": "bide.limiter",
     "Limit": "bide.limiter",
     "Limiter": "bide.limiter",
@@ -114,6 +116,7 @@ __all__ = [
     "Deferred",
     "Explanation",
     "Failure",
+    "FileStore",
     "Limit",
     "Limiter",
     "Outcome",

@@ -1,6 +1,7 @@
 """Every test of the limiter runs on both implementations; a new implementation or store is one line here."""
 
 import importlib
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -12,15 +13,32 @@ import pytest
 from bide.limiter import Limiter
 from bide.testing import FakeClock
 
-MODULES = {"native": "bide.limiter._compiled", "pure": "bide.limiter._pure"}
+MODULES = {"native": "bide.limiter._compiled", "pure": "bide.limiter._pure", "file": "bide.limiter._compiled"}
 FORCED_PURE = os.environ.get("BIDE_PURE", "0") not in ("", "0")
-IMPLEMENTATIONS = ["pure"] if FORCED_PURE else ["native", "pure"]
+IMPLEMENTATIONS = ["pure"] if FORCED_PURE else ["native", "pure", "file"]
 
 
 @pytest.fixture(scope="session", params=IMPLEMENTATIONS)
-def implementation(request: pytest.FixtureRequest) -> ModuleType:
-    """The module with ``Limiter`` and ``Outcome``. One that is not there fails the test."""
-    return importlib.import_module(MODULES[request.param])
+def implementation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The module with ``Limiter`` and ``Outcome``; for "file" the native one, whose limiters keep their counters in
+    files of their own unless a test says otherwise. One that is not there fails the test."""
+    module = importlib.import_module(MODULES[request.param])
+    if request.param != "file":
+        return module
+    directory = tmp_path_factory.mktemp("stores")
+    numbers = itertools.count()
+
+    def limiter_in_a_file(*limits: object, **options: object) -> Limiter:
+        path = directory / f"{next(numbers)}.bide"
+        try:
+            made: Limiter = module.Limiter(*limits, **{"store": f"file://{path}", **options})
+            return made
+        finally:
+            path.unlink(missing_ok=True)  # it goes on in the mapping, as any file does
+
+    in_files = ModuleType("in_files")
+    in_files.__dict__.update(module.__dict__, Limiter=limiter_in_a_file)
+    return in_files
 
 
 class ClockOfEachThread:

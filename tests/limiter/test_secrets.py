@@ -69,10 +69,11 @@ def test_no_key_is_kept(make: Make) -> None:
 def test_a_repr_tells_the_limits_and_the_implementation(make: Make, implementation: ModuleType) -> None:
     limiter = make("10/second", "1200/minute", name="uploads")
     assert repr(limiter) == (
-        "<bide.Limiter Limit(10, 1.0), Limit(1200, 60.0), name='uploads', store='memory', "
+        f"<bide.Limiter Limit(10, 1.0), Limit(1200, 60.0), name='uploads', store='{limiter.store}', "
         f"{implementation.IMPLEMENTATION}>"
     )
-    assert repr(make(learn="1 hour")).startswith("<bide.Limiter learn=3600.0, store='memory'")
+    assert repr(make(learn="1 hour")).startswith("<bide.Limiter learn=3600.0, store=")
+    assert "store='memory'" in repr(make("1/second", store="memory"))
 
 
 def test_no_octet_of_a_key_is_in_the_native_store(make: Make, implementation: ModuleType) -> None:

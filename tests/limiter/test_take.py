@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+import bide
 from bide.limiter import Limiter
 from bide.testing import FakeClock
 
@@ -308,5 +309,5 @@ def test_two_limiters_on_one_store_share_what_has_one_name(make: Make) -> None:
 def test_a_store_is_shared_only_where_it_fits(
     make: Make, limits: tuple[str, ...], options: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, bide.StoreError), match=words):
         make(*limits, store=make("2/minute").store, **options)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from bide._native import Core, Outcome
-from bide.limiter._limit import Anchor, Limit, remote_store, settings, store_to_share
+from bide.limiter._limit import Anchor, Limit, file_store, remote_store, settings, store_to_share
 from bide.limiter._waiting import Clock, Waiting
 from bide.limiter.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from bide.limiter.stores.file import FileStore
     from bide.limiter.stores.redis import RedisStore
 
 __all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
@@ -29,12 +30,12 @@ class Limiter(Waiting[Outcome], Core):
     __slots__ = ("__weakref__", "_clock", "_settings", "limits", "store")
 
     implementation = IMPLEMENTATION
-    store: MemoryStore
+    store: MemoryStore | FileStore
 
     def __new__(
         cls,
         *limits: str | Limit,
-        store: str | MemoryStore | RedisStore = "memory",
+        store: str | MemoryStore | FileStore | RedisStore = "memory",
         max_keys: int = 65_536,
         name: str = "",
         anchor: Anchor = "first",
@@ -47,7 +48,12 @@ class Limiter(Waiting[Outcome], Core):
             from bide.limiter.stores._remote import make
 
             return cast("Self", make(Limiter, given, remote, clock))
-        shared = store_to_share(store, MemoryStore, given, clock) or MemoryStore(given, clock)
+        file = file_store(store)
+        shared: MemoryStore | FileStore = (
+            file.open(given, clock)
+            if file is not None
+            else store_to_share(store, MemoryStore, given, clock) or MemoryStore(given, clock)
+        )
         self = super().__new__(
             cls,
             shared.buffer,
@@ -57,6 +63,9 @@ class Limiter(Waiting[Outcome], Core):
             grid=given.grid,
             learn=given.learn,
             clock=clock,
+            tenant=shared.tenant,
+            clock_offset_ns=shared.clock_offset_ns,
+            follow=shared.follow,
         )
         self.limits = given.limits
         self.store = shared

@@ -10,11 +10,25 @@ from __future__ import annotations
 import math
 import re
 from importlib import import_module
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
+from bide.errors import StoreError
 from bide.limiter._window import FULL, MAX_WINDOW_MS
 
-__all__ = ["MAX_LIMIT", "Anchor", "Limit", "Settings", "Stats", "remote_store", "settings", "store_to_share"]
+if TYPE_CHECKING:
+    from bide.limiter.stores.file import FileStore
+
+__all__ = [
+    "MAX_LIMIT",
+    "Anchor",
+    "Limit",
+    "Settings",
+    "Stats",
+    "file_store",
+    "remote_store",
+    "settings",
+    "store_to_share",
+]
 
 MAX_LIMIT = FULL
 """The largest limit."""
@@ -247,6 +261,17 @@ def remote_store(store: object) -> Any:
     return getattr(found, f"{module.title()}Store").from_url(store)
 
 
+def file_store(store: object) -> FileStore | None:
+    """The file that a URL or an object names; None: it is none."""
+    if store == "memory":
+        return None
+    from bide.limiter.stores.file import FileStore  # here, not above: most never need it
+
+    if isinstance(store, str) and store.startswith("file:"):
+        return FileStore.from_url(store)
+    return store if isinstance(store, FileStore) else None
+
+
 class Shareable(Protocol):
     """What is asked of a store before another limiter may use it too."""
 
@@ -262,7 +287,19 @@ def store_to_share(store: object, kind: type[AnyStore], given: Settings, clock: 
     if store == "memory":
         return None
     if not isinstance(store, kind):
-        raise ValueError(f'store must be "memory", or the store of another limiter, not {store!r}')
+        if file_store(store) is not None:
+            raise StoreError(
+                "the pure-Python limiter has no file store: install bide's native extension and leave BIDE_PURE unset,"
+                ' or use a store of its own ("memory") in each process'
+            )
+        # A URL may hold a password.
+        shown = (
+            f"{store.partition('://')[0]}://..." if isinstance(store, str) and "://" in store else repr(store)
+        )
+        raise ValueError(
+            'store must be "memory", "file:///run/app/limits.bide", "redis://...", or the store of another limiter,'
+            f" not {shown}"
+        )
     if store.windows_ms != tuple(limit.window_ms for limit in given.limits):
         raise ValueError("store: the limiter that it was made for has other windows")
     if store.clock is not clock:

@@ -31,6 +31,7 @@ from bide.limiter._waiting import Clock, Waiting
 from bide.limiter._window import COUNT_BITS, COUNT_MASK, EMPTY, ENDED, MAX_WINDOW_MS, Reply, Rule
 
 if TYPE_CHECKING:
+    from bide.limiter.stores.file import FileStore
     from bide.limiter.stores.redis import RedisStore
 
 __all__ = ["IMPLEMENTATION", "Limiter", "Outcome"]
@@ -46,7 +47,8 @@ class Limiter(Waiting[Outcome]):
             windows.
         store: "memory": this process and, with the native implementation, the workers that it forks. Another
             limiter's ``store`` shares its counters: same windows, and ``name`` tells the two apart.
-            "redis://...", "valkey://...": all hosts that write the same; see docs/stores.md.
+            "file:///run/app/limits.bide" (or a ``bide.FileStore``): all processes of this machine that write the same;
+            native only. "redis://...", "valkey://...": all hosts that write the same. See docs/stores.md.
         max_keys: how many keys may be live at once, from 1; memory is bounded by it (two slots each).
         name: sets this limiter's keys apart from those of another one on the same store.
         anchor: a key's windows begin at its first use ("first"), or on the grid of Unix time ("grid").
@@ -56,6 +58,7 @@ class Limiter(Waiting[Outcome]):
 
     Raises:
         TypeError, ValueError: an argument of another kind or outside its range; says what to write.
+        bide.StoreError: the store cannot be opened; says why and what to do.
 
     Keys are ``str`` or ``bytes``, kept as keyed fingerprints only; both of the same octets are one key.
     Any thread may call any method at any time.
@@ -84,7 +87,7 @@ class Limiter(Waiting[Outcome]):
     def __new__(
         cls,
         *limits: str | Limit,
-        store: str | Store | RedisStore = "memory",
+        store: str | Store | FileStore | RedisStore = "memory",
         max_keys: int = 65_536,
         name: str = "",
         anchor: Anchor = "first",
@@ -102,7 +105,7 @@ class Limiter(Waiting[Outcome]):
     def __init__(
         self,
         *limits: str | Limit,
-        store: str | Store | RedisStore = "memory",
+        store: str | Store | FileStore | RedisStore = "memory",
         max_keys: int = 65_536,
         name: str = "",
         anchor: Anchor = "first",

@@ -116,6 +116,9 @@ class Store:
         self.denied = 0
         _stores.add(self)
 
+    def __str__(self) -> str:
+        return "memory"
+
     def milliseconds(self, reading: float) -> int:
         """Whole milliseconds since the store was made, of a reading of its clock."""
         return min(LATEST_MS, max(0, (nanoseconds_of(reading) - self.created_ns) // 1_000_000))

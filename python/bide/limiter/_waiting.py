@@ -47,10 +47,11 @@ class Waiting(Coroutines[Outcome]):
     _settings: Settings
     implementation: str
     limits: tuple[Limit, ...]
+    store: Any
 
     def __repr__(self) -> str:
         name = f", name={self._settings.name.decode(errors='surrogatepass')!r}" if self._settings.name else ""
-        return f"<bide.Limiter {self._settings.text}{name}, store='memory', {self.implementation}>"
+        return f"<bide.Limiter {self._settings.text}{name}, store={str(self.store)!r}, {self.implementation}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -2,6 +2,8 @@
 //!
 //! Rule of this file: every `unsafe` that touches memory is here.
 
+#[cfg(unix)]
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicU64;
 
 use pyo3::buffer::PyBuffer;
@@ -37,6 +39,62 @@ impl Buffer {
         // of this or another process, which use it as atomics alone; a caller that writes into it by other means
         // spoils its own counters, and an atomic access of bytes that change under it is still one of a u64.
         unsafe { std::slice::from_raw_parts(self.held.buf_ptr().cast::<AtomicU64>(), words) }
+    }
+}
+
+/// Lays a file over the memory of an anonymous `mmap.mmap`, from the file's beginning, shared: from then on they are the
+/// file's. Where another file was, whoever is using the words goes on in the new one.
+#[cfg(unix)]
+pub fn lay_over(object: &Bound<'_, PyAny>, file: RawFd) -> PyResult<()> {
+    use pyo3::exceptions::{PyOSError, PyTypeError};
+    use rustix::mm::{MapFlags, ProtFlags, mmap};
+
+    if !object.is_exact_instance(&object.py().import("mmap")?.getattr("mmap")?) {
+        return Err(PyTypeError::new_err("a file is laid over an mmap.mmap, nothing else"));
+    }
+    let buffer = Buffer::hold(object)?;
+    // SAFETY: the caller has opened it, and keeps it open for the length of this call.
+    let file = unsafe { BorrowedFd::borrow_raw(file) };
+    let size = rustix::fs::fstat(file).map_err(std::io::Error::from)?.st_size;
+    if usize::try_from(size).is_ok_and(|size| size < buffer.held.len_bytes()) {
+        return Err(PyOSError::new_err("the file is shorter than the memory"));
+    }
+    // SAFETY: the pages are the mapping's own, whole, and held: nothing but a store's words is in them, and Python will
+    // unmap them and do nothing else. The kernel exchanges them at once: an atomic access of another thread is one of
+    // the old word or of the new one. The file is long enough, so that no access is beyond its end.
+    unsafe {
+        mmap(
+            buffer.held.buf_ptr(),
+            buffer.held.len_bytes(),
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED | MapFlags::FIXED,
+            file,
+            0,
+        )
+    }
+    .map_err(std::io::Error::from)?;
+    Ok(())
+}
+
+/// Has all of a file's size set aside on its disk; whether the file system can do that.
+#[cfg(unix)]
+pub fn allocate(file: RawFd, size: u64) -> PyResult<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        // SAFETY: as in `lay_over`.
+        let file = unsafe { BorrowedFd::borrow_raw(file) };
+        match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(std::io::Error::from(error).into()),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, size);
+        Ok(false)
     }
 }
 

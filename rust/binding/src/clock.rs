@@ -20,7 +20,8 @@ const NS_PER_MS: i128 = 1_000_000;
 
 /// The system's clock.
 pub struct SystemClock {
-    /// The monotonic clock at the store's creation.
+    /// The monotonic clock at the store's creation; a reboot may have put that before the clock's own beginning, and
+    /// then it wraps.
     pub created_ns: u64,
     /// Whether a lagging reading is good enough.
     pub coarse: bool,
@@ -29,7 +30,8 @@ pub struct SystemClock {
 impl SystemClock {
     #[inline]
     fn since(&self, now_ns: u64) -> u64 {
-        (now_ns.saturating_sub(self.created_ns) / 1_000_000).min(LATEST_MS)
+        let since_ns = (now_ns.wrapping_sub(self.created_ns) as i64).max(0) as u64;
+        (since_ns / 1_000_000).min(LATEST_MS)
     }
 }
 
@@ -86,13 +88,6 @@ pub fn monotonic_ns() -> u64 {
 /// Unix time, in milliseconds.
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// What tells one boot of the machine from another; zeros where the system does not say.
-pub fn boot_id() -> [u64; 2] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let id = u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0);
-    [(id >> 64) as u64, id as u64]
 }
 
 /// A callable that gives monotonic seconds, and Unix time by its method `time`, if it has one.
@@ -190,7 +185,7 @@ impl LimiterClock {
     /// A caller's reading of this clock, in seconds, as milliseconds.
     pub fn milliseconds(&self, reading: &Bound<'_, PyAny>) -> PyResult<u64> {
         match self {
-            Self::System(clock) => Ok(since_ms(nanoseconds(reading)?, i128::from(clock.created_ns))),
+            Self::System(clock) => Ok(since_ms(nanoseconds(reading)?, i128::from(clock.created_ns as i64))),
             Self::Python(clock) => clock.milliseconds(reading),
         }
     }

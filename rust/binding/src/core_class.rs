@@ -3,9 +3,9 @@
 //! Rules of this file: it reads arguments, hands them to bide-core, and makes objects of the answers; it decides
 //! nothing. `try_acquire` and `take` are in `fastcall.rs`.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bide_core::layout::{self, MAX_TABLES};
+use bide_core::layout::{self, CALLERS, MAX_TABLES};
 use bide_core::window::{FULL, MAX_WINDOW_MS};
 use bide_core::{Clock, Header, Key, Keyer, Layout, Limiter, Quota, Rule};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::arguments::{self, Given, kind, milliseconds_up, seconds, stated};
 use crate::buffer::{Buffer, prefetch};
-use crate::clock::{Held, LimiterClock, PythonClock, Reading, SystemClock, boot_id, monotonic_ns, unix_ms};
+use crate::clock::{Held, LimiterClock, PythonClock, Reading, SystemClock, monotonic_ns, unix_ms};
 use crate::outcome::Outcome;
 
 /// How many keys `try_acquire_many` fetches ahead: enough to cover a miss of the last cache, few enough to stay in the
@@ -31,6 +31,11 @@ pub struct Core {
     keyer: Keyer,
     clock: LimiterClock,
     max_keys: u64,
+    /// Whose clock the store is on, as its header says ...
+    tenant: &'static AtomicU64,
+    /// ... and as this Core took it to be. When they differ, `follow` is called to put that right.
+    expected_tenant: u64,
+    follow: Option<Py<PyAny>>,
     _buffer: Buffer,
 }
 
@@ -38,7 +43,26 @@ impl Core {
     /// The fingerprint of a key.
     #[inline(always)]
     pub fn key(&self, object: &Bound<'_, PyAny>) -> PyResult<Key> {
+        self.follow_if_moved(object.py())?;
         arguments::key(&self.keyer, object)
+    }
+
+    /// Every call looks whether its store has been replaced: one load of a line that nobody writes.
+    #[inline(always)]
+    fn follow_if_moved(&self, py: Python<'_>) -> PyResult<()> {
+        // Relaxed: what is done on the strength of it begins with a system call.
+        if self.tenant.load(Ordering::Relaxed) == self.expected_tenant {
+            return Ok(());
+        }
+        self.follow(py)
+    }
+
+    #[cold]
+    fn follow(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.follow {
+            Some(follow) => follow.call0(py).map(drop),
+            None => Err(PyValueError::new_err("the store has been replaced: make a new limiter")),
+        }
     }
 
     /// Takes and says only whether.
@@ -92,7 +116,8 @@ fn rules(limits: &[(u64, u64)], grid: bool, learning: bool) -> PyResult<Vec<Rule
         .collect()
 }
 
-fn random() -> PyResult<[u64; 2]> {
+/// A secret from the system.
+pub fn random() -> PyResult<[u64; 2]> {
     let word = || {
         getrandom::u64()
             .map_err(|error| PyOSError::new_err(format!("the system gives no random numbers: {error}")))
@@ -105,9 +130,13 @@ impl Core {
     /// Args: buffer: writable memory of at least ``buffer_size(max_keys, len(limits))`` bytes, zeroed or used by a Core
     /// before. limits: pairs of (limit, window in milliseconds). name: sets the keys of one Core apart from another's on
     /// the same buffer. grid: windows begin on the grid of Unix time. learn: the limit is unknown. clock: monotonic
-    /// seconds when called; None is the system's.
+    /// seconds when called; None is the system's. tenant: whose clock the store is on, 1 for one without a file; follow:
+    /// called, without arguments, when the store's tenant is another one. clock_offset_ns: how far the system's clock is
+    /// ahead of the store's in this process.
     #[new]
-    #[pyo3(signature = (buffer, limits, *, max_keys, name = vec![], grid = false, learn = false, clock = None))]
+    #[pyo3(signature = (buffer, limits, *, max_keys, name = vec![], grid = false, learn = false, clock = None,
+                        tenant = CALLERS, clock_offset_ns = 0, follow = None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keyword arguments of Python")]
     fn new(
         buffer: &Bound<'_, PyAny>,
         limits: Vec<(u64, u64)>,
@@ -116,6 +145,9 @@ impl Core {
         grid: bool,
         learn: bool,
         clock: Option<Bound<'_, PyAny>>,
+        tenant: u64,
+        clock_offset_ns: i64,
+        follow: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let rules = rules(&limits, grid, learn)?;
         if !(1..=layout::MAX_KEYS).contains(&max_keys) {
@@ -130,21 +162,21 @@ impl Core {
         let windows: Vec<u64> = rules.iter().map(|rule| rule.window_ms).collect();
         let origin = layout::Origin {
             secret: random()?,
-            created_ns: match &clock {
+            created_unix_ms: unix_ms(),
+            boot: CALLERS,
+            base_ns: match &clock {
+                // A store that is there has a time 0.
+                _ if words.first().is_some_and(|magic| magic.load(Ordering::Relaxed) != 0) => 0,
                 Some(callable) => PythonClock::first_ns(callable)?,
                 None => monotonic_ns(),
             },
-            created_unix_ms: unix_ms(),
-            boot_id: boot_id(),
         };
         let (header, origin) = Header::open(words, max_keys, &windows, || origin)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let clock = match clock {
-            Some(callable) => {
-                LimiterClock::Python(PythonClock::new(callable.unbind(), origin.created_ns, grid))
-            }
+            Some(callable) => LimiterClock::Python(PythonClock::new(callable.unbind(), origin.base_ns, grid)),
             None => LimiterClock::System(SystemClock {
-                created_ns: origin.created_ns,
+                created_ns: origin.base_ns.wrapping_add_signed(clock_offset_ns),
                 coarse: windows.iter().all(|&window| window >= 1_000),
             }),
         };
@@ -154,6 +186,9 @@ impl Core {
             keyer: Keyer::new(origin.secret, &name),
             clock,
             max_keys,
+            tenant: header.tenant(),
+            expected_tenant: tenant,
+            follow,
             _buffer: buffer,
         })
     }
@@ -272,6 +307,7 @@ impl Core {
 
     /// The counters at this instant, as a ``bide.Stats``.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.follow_if_moved(py)?;
         let stats = self.limiter.stats(&self.read(py)?);
         py.import("bide.limiter._limit")?.getattr("Stats")?.call1((
             stats.live,

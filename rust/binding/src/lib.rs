@@ -12,6 +12,7 @@ mod buffer;
 mod clock;
 mod core_class;
 mod fastcall;
+mod header_class;
 mod outcome;
 
 use pyo3::prelude::*;
@@ -24,6 +25,11 @@ mod _native {
 
     #[pymodule_export]
     use crate::core_class::Core;
+    #[pymodule_export]
+    use crate::header_class::Header;
+    #[cfg(unix)]
+    #[pymodule_export]
+    use crate::header_class::{allocate, lay_over};
     #[pymodule_export]
     use crate::outcome::Outcome;
 

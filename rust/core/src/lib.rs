@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cell;
+pub mod census;
 pub mod clock;
 pub mod key;
 pub mod layout;
@@ -27,6 +28,6 @@ pub mod window;
 
 pub use clock::{Clock, Fixed};
 pub use key::{Key, Keyer};
-pub use layout::{Header, Layout, LayoutError, buffer_bytes};
+pub use layout::{Facts, Header, Layout, LayoutError, buffer_bytes};
 pub use limiter::{Limiter, Outcome, Quota, Stats};
 pub use window::Rule;

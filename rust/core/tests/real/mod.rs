@@ -1,6 +1,6 @@
 //! A real limiter over its own memory, for tests.
 
-use bide_core::layout::{Layout, Origin};
+use bide_core::layout::{CALLERS, Layout, Origin};
 use bide_core::sync::AtomicU64;
 use bide_core::{Header, Limiter, Rule};
 
@@ -20,10 +20,16 @@ impl Real {
         Self { buffer, rules: rules.to_vec(), max_keys }
     }
 
+    /// Its memory.
+    #[allow(dead_code, reason = "not every test that uses this module looks into it")]
+    pub fn buffer(&self) -> &[AtomicU64] {
+        &self.buffer
+    }
+
     /// It, at work.
     pub fn limiter(&self) -> Limiter<'_> {
         let windows: Vec<u64> = self.rules.iter().map(|rule| rule.window_ms).collect();
-        let origin = || Origin { secret: [1, 2], created_ns: 0, created_unix_ms: 0, boot_id: [0, 0] };
+        let origin = || Origin { secret: [1, 2], created_unix_ms: 0, boot: CALLERS, base_ns: 0 };
         let (header, _) =
             Header::open(&self.buffer, self.max_keys, &windows, origin).expect("the buffer fits");
         Limiter::new(&self.buffer, Layout::new(self.max_keys, windows.len()), &self.rules, header.counters())
