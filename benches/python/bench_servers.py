@@ -1,6 +1,7 @@
 """What a rate limit costs a server: requests per second with one and without, on this machine.
 
     make bench-servers
+    make bench-servers ARGS=--instructions    # counted by valgrind: the same on every run, whatever else runs
 
 Rules of this file
 - The servers of one group run at the same time, each one worker in a process of its own, and are asked in
@@ -10,6 +11,8 @@ Rules of this file
   included), which is the one to believe where other programs run. A rate limit's cost is the median, over the
   rounds, of its rate divided by that of the bare application in the same round. What "bare, once more" costs
   is the error of the measurement.
+- Instructions are those of the server's process outside of the kernel, which works as much for each of them:
+  a share of them is more than the same share of the time.
 - Every answer is checked: status 200, the application's own body, and the fields where there should be some.
 - Everybody counts one bearer token in a window of a second, far from its limit, and sends its fields.
 """
@@ -27,6 +30,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import date
@@ -168,22 +172,24 @@ GROUPS = {
 class Server:
     """A server in a process of its own, and the connections to it."""
 
-    def __init__(self, command: str, kind: str, variant: Variant) -> None:
+    def __init__(self, command: str, kind: str, variant: Variant, under: tuple[str, ...] = ()) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         words = command.format(module=HERE.stem, app=variant.app, port=port, kind=kind).split()
         # They find this file's applications in the folder that they run in.
-        self.process = subprocess.Popen([sys.executable, *words], cwd=HERE.parent)
+        self.process = subprocess.Popen(
+            [*under, sys.executable, *words], cwd=HERE.parent, stderr=subprocess.DEVNULL if under else None
+        )
         self.port = port
         self.field = variant.field
         self.processes = [self.process.pid]
 
-    def warm_up(self) -> None:
+    def warm_up(self, requests: int = WARM_UP) -> None:
         """Waits until it listens, and asks until everything that is made once is made."""
         while True:
             assert self.process.poll() is None, "the server has stopped"
             with contextlib.suppress(ConnectionRefusedError), self.connected() as connections:
-                self.exchange(connections, WARM_UP)
+                self.exchange(connections, requests)
                 break
             time.sleep(0.05)  # a server gives no other sign that it listens
         self.processes = tree(self.process.pid)  # some servers run their worker in a child
@@ -294,6 +300,44 @@ def measure(group: str, rounds: int) -> list[Row]:
     ]
 
 
+COUNTED = 200
+"""Requests whose instructions are counted."""
+
+
+def instructions(variant: Variant, command: str, kind: str) -> float:
+    """Instructions of one request, as callgrind counts them."""
+    with tempfile.TemporaryDirectory() as folder:
+        valgrind = ("valgrind", "--tool=callgrind", "--trace-children=yes", "--instr-atstart=no")
+        server = Server(command, kind, variant, (*valgrind, f"--callgrind-out-file={folder}/%p"))
+        try:
+            server.warm_up(60)
+
+            def control(*words: str) -> None:
+                for pid in server.processes:
+                    subprocess.run(["callgrind_control", *words, str(pid)], capture_output=True, check=False)
+
+            with server.connected() as connections:
+                control("-i", "on")
+                server.exchange(connections, len(connections))
+                control("-z")
+                server.exchange(connections, COUNTED)
+                control("-d")
+                control("-i", "off")
+        finally:
+            server.stop()
+        texts = [path.read_text() for path in Path(folder).glob("*.1")]
+    return sum(int(text.rpartition("\ntotals: ")[2].split()[0]) for text in texts) / COUNTED
+
+
+def count(group: str) -> None:
+    command, kind, variants = GROUPS[group]
+    bare = 0.0
+    for variant in variants:
+        each = instructions(variant, command, kind)
+        bare = bare or each
+        print(f"| {group}: {variant.label} | {each:,.0f} | {(each / bare - 1) * 100:+.1f} % |", flush=True)
+
+
 # Telling ---------------------------------------------------------------------------------------------------
 
 
@@ -339,8 +383,15 @@ def main() -> None:
     parser.add_argument(
         "--group", choices=GROUPS, action="append", help="default: all; then nothing is written"
     )
+    parser.add_argument(
+        "--instructions", action="store_true", help="count instead of measuring; needs valgrind"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped
+    if options.instructions:
+        for group in options.group or GROUPS:
+            count(group)
+        return
     rows = [row for group in options.group or GROUPS for row in measure(group, options.rounds)]
     print(table(rows))
     if options.group:

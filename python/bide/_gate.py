@@ -13,6 +13,7 @@ log line, not in an error.
 
 from __future__ import annotations
 
+import functools
 import logging
 import socket
 import time
@@ -42,7 +43,9 @@ STANDING: Final = "bide.rate_limit"
 """Where a request (an ASGI scope, a WSGI environ) carries the tightest outcome so far, with its fields."""
 
 MOST_RULES: Final = 256
+MOST_ADDRESSES: Final = 1_024
 LOG_EVERY_SECONDS: Final = 10.0
+SPACE: Final = 32
 
 Key = str | bytes
 Limits = str | Limit | Limiter | Collection[str | Limit]
@@ -78,6 +81,12 @@ def bearer_key(authorization: bytes) -> bytes | None:
 
     It cannot be mistaken for an address: a client must not be able to use up the limit of another one.
     """
+    if (
+        authorization.startswith(b"Bearer ")
+        and authorization[7:]
+        and authorization[7] > SPACE < authorization[-1]
+    ):
+        return authorization  # As nearly everybody writes it: nothing has to be made of it.
     if authorization[:7].lower() == b"bearer ":
         token = authorization[7:].strip()
         if token:
@@ -85,6 +94,7 @@ def bearer_key(authorization: bytes) -> bytes | None:
     return None
 
 
+@functools.lru_cache(MOST_ADDRESSES)
 def address_key(address: str) -> str:
     """The key of a client's address: IPv6 by its /64 network, of which one client has all; IPv4 as it is,
     also when written as IPv6 (``::ffff:192.0.2.1``)."""
@@ -179,8 +189,8 @@ class Texts(NamedTuple, Generic[Text]):
     """What the fields say of one limit."""
 
     constant: Fields[Text]
-    rate_limit: Any
-    """The template of ``RateLimit``; Any, since no type says what ``str`` and ``bytes`` have in common: %."""
+    quoted: Any
+    """How ``RateLimit`` begins; Any, since no type says what ``str`` and ``bytes`` have in common: +."""
     window: float
 
 
@@ -194,26 +204,40 @@ def fields_of(
         wire.name(field) if field in fields else None for field in varying
     )
     number: Any = wire.value("%d")
+    within: Any = wire.value(";t=%d")
     # A limiter on a clock of its own, as in tests, also tells the time of day.
     unix: Callable[[], float] = getattr(limiter._clock, "time", time.time)
     by_limit = texts_of(limiter, name, fields, wire)
     only = by_limit[limiter.limits[0].limit][0] if len(limiter.limits) == 1 else None
+    # Both change once a second, and answers are many: number and text, replaced as one by whoever needs another.
+    last_reset: tuple[int, Any] = (-1, None)
+    last_within: tuple[int, Any] = (-1, None)
 
     def write(outcome: Outcome, refused: bool) -> Fields[Text]:
-        remaining, reset_after = outcome.remaining, outcome.reset_after
+        nonlocal last_reset, last_within
+        reset_after = outcome.reset_after
         if only is not None:
-            constant, rate_limit, _ = only
+            constant, quoted, _ = only
         else:
             # Of several limits of one number, the shortest whose window the reset fits into.
             known = by_limit[outcome.limit]
-            constant, rate_limit, _ = next((one for one in known if one.window >= reset_after), known[-1])
+            constant, quoted, _ = next((one for one in known if one.window >= reset_after), known[-1])
         found = constant.copy()
+        remaining = number % outcome.remaining
         if remaining_name is not None:
-            found.append((remaining_name, number % remaining))
+            found.append((remaining_name, remaining))
         if reset_name is not None:
-            found.append((reset_name, number % ceil(unix() + reset_after)))
+            reset, field = last_reset
+            if reset != (now := ceil(unix() + reset_after)):
+                field = (reset_name, number % now)
+                last_reset = (now, field)
+            found.append(field)
         if rate_limit_name is not None:
-            found.append((rate_limit_name, rate_limit % (remaining, ceil(reset_after))))
+            seconds, text = last_within
+            if seconds != (now := ceil(reset_after)):
+                text = within % now
+                last_within = (now, text)
+            found.append((rate_limit_name, quoted + remaining + text))
         if refused and retry_after_name is not None:
             found.append((retry_after_name, number % max(1, ceil(outcome.retry_after))))
         return found
@@ -237,8 +261,8 @@ def texts_of(
         constant = [
             (wire.name(field), wire.value(value)) for field, value in values.items() if field in fields
         ]
-        rate_limit = wire.value(quoted[limit].replace("%", "%%") + ";r=%d;t=%d")
-        found.setdefault(limit.limit, []).append(Texts(constant, rate_limit, limit.window))
+        start = wire.value(quoted[limit] + ";r=")
+        found.setdefault(limit.limit, []).append(Texts(constant, start, limit.window))
     return found
 
 
@@ -447,7 +471,7 @@ class Gate(Generic[Request, Text]):
 
         Returns:
             None when it is exempt. Else whether it is refused, the fields to add to its response, which are
-            None when a gate further out adds them, and the outcome.
+            None when a gate further out adds them or this one sends none, and the outcome.
         """
         rule = self._only or self._rule_of(request)
         if rule is None:
@@ -460,6 +484,8 @@ class Gate(Generic[Request, Text]):
         if not outcome.allowed:
             refused = not self._report_only
             self._tell(request, rule, outcome)
+        if not self._fields:
+            return refused, None, outcome
         fields = rule.fields(outcome, refused)
         entry = (refused, fields, outcome)
         outer: Entry[Text] = request.setdefault(STANDING, entry)
