@@ -35,7 +35,7 @@ SITE = {
 }
 """Path in the project -> path in the site, for what lies outside of ``docs``."""
 
-WIDE = {"compared.md", "measured.md", "reference/policies.md"}
+WIDE = {"compared.md", "measured.md", "reference/policies.md", "security.md"}
 """Pages whose tables need the room of the table of contents."""
 
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
