@@ -169,7 +169,7 @@ def httpx_retries(url: str) -> Get:
 def requests_ratelimiter(url: str) -> Get:
     from requests_ratelimiter import LimiterSession
 
-    session = LimiterSession(per_minute=LIMIT * 60 / WINDOW)
+    session = LimiterSession(per_second=LIMIT / WINDOW)
     session.headers.update(HEADERS)
     return lambda: session.get(url).status_code
 

@@ -141,7 +141,9 @@ def freethreaded(tests: bool) -> None:
 def pure(tests: bool) -> None:
     """One wheel for everything else: PyPy, Pyodide, places without Rust."""
     wheel = built("pure", "*-py3-none-any.whl", python=sys.executable, settings=("pure=true",))
-    tried(wheel, sys.executable, "pure", WIDER if tests else (), f"[{CLIENTS}]", TOOLS)
+    # The demo's timing of native beside pure has nothing to compare there.
+    timing = "--deselect=tests/cli/test_demo.py::test_every_claim_holds_and_is_shown_in_plain_text_of_eighty_columns"
+    tried(wheel, sys.executable, "pure", (*WIDER, timing) if tests else (), f"[{CLIENTS}]", TOOLS)
 
 
 PACKAGES: dict[str, Callable[[bool], None]] = {
