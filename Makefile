@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-memory bench-servers fuzz clean
+.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-memory charts bench-servers fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench-peers: setup ## measure the limiter against others, in .venv-peers; writes
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check . ./benches/noop $(PEERS)
 	@.venv-peers/bin/python -E -s benches/peers.py $(ARGS)
 	@.venv-peers/bin/python -E -s benches/report.py
+
+charts: setup ## draw the charts anew from what is recorded in benches/results-*.json
+	@$(BIN)/python -E -s benches/report.py
 
 bench-memory: setup ## measure the memory of each key, bide's limiter and the others, in .venv-peers; draws a chart
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
