@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from bide.cli import policies
+from bide.cli import policies, store
 from bide.cli._input import Mistake
 from bide.cli._screen import shown
 from bide.cli.bench import bench
@@ -62,6 +62,7 @@ def bide(
 
 app.command()(explain)
 app.add_typer(policies.app, name="policies")
+app.add_typer(store.app, name="store")
 app.command()(simulate)
 app.command()(bench)
 app.command()(demo)

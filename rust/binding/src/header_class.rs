@@ -133,6 +133,12 @@ impl Header {
         Ok(())
     }
 
+    /// Begins the store's time anew, where nobody counts by it yet.
+    fn restart(&self, now_ns: i64, unix_ms: u64) -> PyResult<()> {
+        self.read()?.0.restart(now_ns as u64, unix_ms);
+        Ok(())
+    }
+
     /// Tells everybody who uses the store that another one takes its place.
     fn mark_replaced(&self) -> PyResult<()> {
         self.read()?.0.mark_replaced();
@@ -191,6 +197,9 @@ impl Header {
         Ok(tables)
     }
 
+    /// The version of the layout.
+    #[classattr]
+    const VERSION: u64 = layout::VERSION;
     /// The store's time at which its clock ends.
     #[classattr]
     const LATEST_MS: u64 = LATEST_MS;

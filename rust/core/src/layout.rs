@@ -35,7 +35,8 @@ pub const MAX_TABLES: usize = 8;
 pub const MAX_KEYS: u64 = 1 << 32;
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"bide\0lim");
-const VERSION: u64 = 2;
+/// The version of what lies where.
+pub const VERSION: u64 = 2;
 const WORDS_OF_A_PAGE: usize = 512;
 const CREATED: usize = 5;
 const CHECK: usize = 6;
@@ -325,6 +326,13 @@ impl<'a> Header<'a> {
     pub fn note(self, now_ms: u64, unix_ms: u64) {
         self.set(UNIX_OFFSET, unix_ms.wrapping_sub(now_ms));
         self.set(SEEN, self.get(SEEN).max(now_ms));
+    }
+
+    /// Begins the store's time anew, where nobody counts by it yet.
+    pub fn restart(self, now_ns: u64, unix_ms: u64) {
+        self.set(BASE, now_ns);
+        self.set(UNIX_OFFSET, unix_ms);
+        self.set(SEEN, 0);
     }
 
     /// Tells everybody who uses the store that another one takes its place.

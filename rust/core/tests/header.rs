@@ -152,3 +152,14 @@ fn a_store_without_a_file_is_its_callers() {
     let (header, _) = Header::open(&buffer, 10, &WINDOWS, origin).expect("it is made");
     assert_eq!(header.tenant().load(Ordering::Relaxed), CALLERS);
 }
+
+#[test]
+fn time_can_begin_anew_before_anybody_counts_by_it() {
+    let buffer = made();
+    let header = Header::read(&buffer).expect("it is whole").0;
+    header.note(LATEST_MS, 1_900_000_000_000);
+    header.restart(7_000 * MS, 1_900_000_000_000);
+    assert_eq!(time_of(&buffer, 7_001 * MS), 1);
+    header.adopt(2_002, 0, 1_900_000_000_005);
+    assert_eq!(time_of(&buffer, 0), 5, "and the next boot goes on from there");
+}

@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bide.errors import StoreError
 from bide.limiter._arguments import nanoseconds_of
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bide.limiter._limit import Settings
     from bide.limiter._waiting import Clock
 
-__all__ = ["FileStore", "map_header", "reset"]
+__all__ = ["FileStore", "inspect", "path_of", "reset"]
 
 SCHEME = "file://"
 HEADER_BYTES = 4096
@@ -55,6 +55,7 @@ REASONS = {
     errno.ELOOP: "it is a symbolic link: give the path of the file itself",
     errno.EISDIR: "it is a directory: give the path of a file in it",
     errno.ENOTDIR: "a part of the path is not a directory: give the path of a file in an existing directory",
+    errno.ENOENT: "there is no such file",
     errno.EROFS: "the file system is read-only: use a directory that can be written to, such as /run or /dev/shm",
     errno.EACCES: "this process may not open or make it: use a directory that it can write to, or run all that share"
     " the store as one user",
@@ -108,7 +109,7 @@ class FileStore:
     clock_offset_ns: int
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        text = os.fspath(path)
+        text = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(text, str):
             raise TypeError(f"path must be text or a path object, not {type(path).__name__}")
         if not text or "\0" in text or text.endswith(os.sep):
@@ -118,13 +119,7 @@ class FileStore:
     @classmethod
     def from_url(cls, url: str) -> FileStore:
         """The store of ``file:///run/app/limits.bide``; percent-encoded octets are decoded."""
-        from urllib.parse import unquote  # here, not above: it is slow to load
-
-        rest = url.removeprefix(SCHEME)
-        path = rest.removeprefix("localhost")
-        if not path.startswith("/") or path.endswith("/") or "?" in path or "#" in path:
-            raise ValueError(f'write the store as "file:///run/app/limits.bide" (three slashes), not {url!r}')
-        return cls(unquote(path))
+        return cls(path_of(url))
 
     def __repr__(self) -> str:
         return f"FileStore({self.path!r})"
@@ -219,6 +214,16 @@ class FileStore:
                 self._lay_over(self.buffer, file, len(self.buffer))
 
 
+def path_of(url: str) -> str:
+    """The path of ``file:///run/app/limits.bide``; anything else is a ValueError that says how to write it."""
+    from urllib.parse import unquote  # here, not above: it is slow to load
+
+    path = url.removeprefix(SCHEME).removeprefix("localhost") if url.startswith(SCHEME) else ""
+    if not path.startswith("/") or path.endswith("/") or "?" in path or "#" in path:
+        raise ValueError(f'write the store as "file:///run/app/limits.bide" (three slashes), not {url!r}')
+    return unquote(path)
+
+
 _following = threading.RLock()
 
 
@@ -306,10 +311,14 @@ def map_header(path: str, file: int, *, writable: bool = True) -> Iterator[Heade
     yield header
 
 
-def _check_file(path: str, status: os.stat_result) -> None:
+def _check_kind(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: errno.EISDIR, stat.S_IFLNK: errno.ELOOP}
         raise StoreError(f"{path}: {REASONS[kinds.get(stat.S_IFMT(status.st_mode), errno.ENXIO)]}")
+
+
+def _check_file(path: str, status: os.stat_result) -> None:
+    _check_kind(path, status)
     if status.st_uid != os.geteuid():
         raise StoreError(
             f"{path}: it belongs to user {status.st_uid} and this process runs as user {os.geteuid()}: run all that"
@@ -463,7 +472,57 @@ def reset(path: str) -> None:
         # The mark comes before the name: whoever sees it and still finds this file knows what is to be done, so that a
         # reset that is killed in between is finished by the next call of anybody.
         size = os.fstat(file).st_size
-        make_file(path, size, header.renew, before_it_replaces=header.mark_replaced)
+        now_ns = monotonic_ns() - clock_offset_ns()
+
+        def fill(buffer: mmap.mmap) -> None:
+            new = header.renew(buffer)
+            if header.boot != header.CALLERS and now_ns - header.base_ns >= header.LATEST_MS * 1_000_000:
+                new.restart(now_ns, unix_ms())  # its clock has run out, and nobody can have it open
+
+        make_file(path, size, fill, before_it_replaces=header.mark_replaced)
+
+
+def inspect(path: str, most: int = 10) -> dict[str, Any]:
+    """What is in the store at ``path``, which may be in use; reads only. Keys are named by their fingerprints alone.
+
+    Args:
+        most: how many of each limit's fullest buckets are told.
+
+    Raises:
+        bide.StoreError: there is none, or it cannot be read.
+    """
+    _check_system(path)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise _failure(path, error) from error
+    try:
+        _check_kind(path, os.fstat(file))
+        with map_header(path, file, writable=False) as header:
+            clock = {header.CALLERS: "a caller's", boot_of_this_machine(): "this boot's"}.get(
+                header.boot, "another boot's"
+            )
+            now_ms = unix_ms() - header.unix_offset_ms
+            if clock == "this boot's":
+                now_ms = (monotonic_ns() - clock_offset_ns() - header.base_ns) // 1_000_000
+            elif clock == "another boot's":
+                now_ms = max(now_ms, header.seen_ms)
+            denied, reused, overflowed = header.counters
+            return {
+                "path": path,
+                "bytes": os.fstat(file).st_size,
+                "version": header.VERSION,
+                "created_at": header.created_unix_ms / 1_000,
+                "clock": clock,
+                "replaced": header.tenant == header.REPLACED,
+                "max_keys": header.max_keys,
+                "denied": denied,
+                "reused": reused,
+                "overflowed": overflowed,
+                "limits": header.census(min(max(now_ms, 0), header.LATEST_MS), most),
+            }
+    finally:
+        os.close(file)
 
 
 @contextmanager
