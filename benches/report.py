@@ -149,7 +149,7 @@ def goodput_chart(results: dict[str, Any]) -> str:
     rows = sorted(results["rows"], key=lambda row: (-round(row["share of the quota"], 2), refusals(row)))
     return bars(
         "The share of a server's quota that eight workers used, and the 429s that they met",
-        f"Share of the quota used, and 429s met, in {results['windows'] + 1} windows of 600 requests",
+        f"Share of the quota used in {results['windows']} windows of 600 requests; 429s met, the first window's too",
         [
             Bar(
                 row["contender"],
