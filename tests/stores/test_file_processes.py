@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -334,8 +335,8 @@ class TwoProcesses(Driver):
 
     drivers: Iterator[Driver]
 
-    def flow(self, exchange: Exchange) -> Flow:
-        return next(self.drivers).flow(exchange)
+    def flow(self, exchange: Exchange, closing: threading.Event | None = None) -> Flow:
+        return next(self.drivers).flow(exchange, closing)
 
 
 @pytest.mark.parametrize("latency", [0.02, 0.2])
