@@ -8,10 +8,11 @@ and their options must exist. Other blocks (output, data) are marked ``text``.
 """
 
 import ast
+import contextlib
 import doctest
 import functools
 import importlib
-import os
+import io
 import pkgutil
 import re
 import shlex
@@ -25,6 +26,7 @@ import pytest
 import requests
 
 import bide
+import bide.cli._app
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -92,31 +94,33 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 @functools.cache
-def help_of(*command: str) -> str | None:
-    """What a command says of itself; None when there is no such command."""
+def help_of(command: str, *words: str) -> str | None:
+    """What a command says of itself; None when there is no such command. bide is asked in this process."""
+    if command == "bide":
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = bide.cli._app.run([*words, "--help"])
+        return said.getvalue() if code == 0 else None
     done = subprocess.run(
-        [sys.executable, "-m", *command, "--help"], capture_output=True, text=True, check=False, env=PLAIN
+        [sys.executable, "-m", command, *words, "--help"], capture_output=True, text=True, check=False
     )
     return done.stdout if done.returncode == 0 else None
-
-
-PLAIN = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def check_options(line: str, help_text: str | None, words: list[str]) -> None:
     assert help_text is not None, f"{line}: there is no such command"
     for word in words:
-        if word.startswith("--"):
-            assert re.search(rf"{re.escape(word.partition('=')[0])}\b", help_text), f"{line}: no {word}"
+        if re.match(r"--?[a-z]", word):
+            assert re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}\b", help_text), (
+                f"{line}: no {word}"
+            )
 
 
 def check_bide(line: str, words: list[str]) -> None:
-    """A command of bide, or of a group of its commands (``bide store inspect``), with options that it has."""
-    command = ("bide.cli", words[1])
-    names = "\n".join(re.findall(r"^[ |\u2502]+([a-z][\w-]+) ", help_of(*command) or "", re.MULTILINE))
-    if len(words) > 2 and words[2] in names.split():
-        command = (*command, words[2])
-    check_options(line, help_of(*command), words[2:])
+    """A command of bide; its options may be those of a command below it (``bide policies NAME``)."""
+    own = help_of("bide", words[1])
+    below = help_of("bide", *words[1:3]) if len(words) > 2 and re.match(r"[a-z]", words[2]) else None
+    check_options(line, own and own + (below or ""), words[2:])
 
 
 def check_pip(line: str, words: list[str]) -> None:
@@ -132,22 +136,25 @@ def test_every_command_that_a_document_shows_exists(document: Path) -> None:
     for _, block in blocks(document, "sh"):
         for line in block.splitlines():
             words = [word for word in shlex.split(line, comments=True) if not re.match(r"^[A-Z_]+=", word)]
-            words = words[: words.index("|")] if "|" in words else words
-            match words[:1]:
-                case ["make"]:
-                    subprocess.run(
-                        ["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, check=True
-                    )
-                case ["bide"]:
-                    check_bide(line, words)
-                case ["pip"]:
-                    check_pip(line, words)
-                case [("gunicorn" | "uvicorn") as server]:
-                    check_options(line, help_of(server), words)
-                case ["python"] if words[1].endswith(".py"):
-                    assert (ROOT / words[1]).is_file(), line
-                case command:
-                    assert command in ([], ["git"], ["cd"], ["export"], ["curl"], ["cargo"]), line
+            ends = [index for index, word in enumerate(words) if word == "|"]
+            for begin, end in zip([0, *(end + 1 for end in ends)], [*ends, len(words)], strict=True):
+                check_command(line, words[begin:end])
+
+
+def check_command(line: str, words: list[str]) -> None:
+    match words[:1]:
+        case ["make"]:
+            subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, check=True)
+        case ["bide"]:
+            check_bide(line, words)
+        case ["pip"]:
+            check_pip(line, words)
+        case [("gunicorn" | "uvicorn") as server]:
+            check_options(line, help_of(server), words)
+        case ["python"] if words[1].endswith(".py"):
+            assert (ROOT / words[1]).is_file(), line
+        case command:
+            assert command in ([], ["git"], ["cd"], ["export"], ["curl"], ["cargo"]), line
 
 
 TESTS = {
