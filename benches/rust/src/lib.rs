@@ -1,0 +1,1 @@
+//! Benches only: `cargo bench` in this folder, or `make bench-rust`.
