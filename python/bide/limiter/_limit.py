@@ -297,7 +297,8 @@ def store_to_share(store: object, kind: type[AnyStore], given: Settings, clock: 
             f"{store.partition('://')[0]}://..." if isinstance(store, str) and "://" in store else repr(store)
         )
         raise ValueError(
-            'store must be "memory", "file:///run/app/limits.bide", "redis://...", or the store of another limiter,'
+            'store must be "memory", "file:///run/app/limits.bide", "redis://...", "valkey://...", or the store of'
+            ' another limiter,'
             f" not {shown}"
         )
     if store.windows_ms != tuple(limit.window_ms for limit in given.limits):

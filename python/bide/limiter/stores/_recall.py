@@ -83,16 +83,21 @@ class Known:
         now_ms: the server's time in that reply.
         sent_at, received_at: this process' time, before and after.
         lease: the permits that came with it.
+        highest: for each window that runs the highest count seen: answers of several threads overtake each other.
     """
 
-    __slots__ = ("lease", "now_ms", "received_at", "sent_at", "words")
+    __slots__ = ("highest", "lease", "now_ms", "received_at", "sent_at", "words")
 
     def __init__(self, answer: Answer, received_at: float, lease: int) -> None:
-        self.words = answer.words
+        self.words = self.highest = answer.words
         self.now_ms = answer.now_ms
         self.sent_at = answer.sent_at
         self.received_at = received_at
         self.lease = lease
+
+    def keep_highest(self, before: Known) -> None:
+        pairs = zip(before.highest, self.words, strict=True)
+        self.highest = tuple(max(old, new) if old[0] == new[0] else new for old, new in pairs)
 
     def runs(self, now: float) -> bool:
         """Whether one of the windows may run still."""
@@ -207,9 +212,9 @@ class Recall:
         return None if not admitted and outcome._standing.allowed else outcome
 
     def seen(self, mark: int) -> Words | None:
-        """A key's words as they were seen last."""
+        """A key's words, as the server is to be reminded of them if it has lost them."""
         known = self._known.get(mark)
-        return None if known is None else known.words
+        return None if known is None else known.highest
 
     def leads(self, mark: int) -> bool:
         """Whether this call may bring a lease: one of a key at a time."""
@@ -254,10 +259,11 @@ class Recall:
         words = answer.words
         if not answer.done:
             self.denied += 1
-        elif answer.granted:
-            words = tuple((stop, count - answer.granted) for stop, count in words)
-            if remembered:
-                self._install(key, answer)
+        elif answer.granted and remembered:
+            self._install(key, answer)
+        leased = self.leased(key)
+        if leased:
+            words = tuple((stop, count - leased) for stop, count in words)
         return self.outcome(mark, cost, bool(answer.done), answer.now_ms, words)
 
     def learn(self, key: Key, mark: int, answer: Answer, lease: int | None = None) -> bool:
@@ -286,7 +292,10 @@ class Recall:
                 return False
         elif lease is None:
             lease = before.lease
-        self._known[mark] = Known(answer, self.monotonic(), lease or 0)
+        known = Known(answer, self.monotonic(), lease or 0)
+        if before is not None and before.highest > known.words:
+            known.keep_highest(before)
+        self._known[mark] = known
         return True
 
     def reopen(self, key: Key) -> None:

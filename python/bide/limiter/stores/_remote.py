@@ -13,6 +13,7 @@ import functools
 import os
 import weakref
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -201,6 +202,11 @@ class Remote:
         trip = self._trip(script, key, mark, *rest)
         sent_at = self._recall.monotonic()
         (reply,) = yield (trip,)
+        if self.store.must_agree():
+            with suppress(
+                StoreError
+            ):  # The server did not know the script: it may have lost the secret as well.
+                yield from self.store.agree()
         return answer_of(reply, sent_at)
 
     def _take(self, key: Key, cost: int, probe_ms: int | None) -> Flow[Outcome]:

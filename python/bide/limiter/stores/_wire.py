@@ -8,17 +8,20 @@ Three wires, one contract: ``call(trips, deadline)`` brings the scripts' replies
 - ``AsyncWire`` goes through the library's asyncio connections, those of one event loop.
 - ``ClientWire`` and ``AsyncClientWire`` go through a client object: a cluster's, a sentinel's, or the caller's own.
 
+``met_a_stranger`` is set when a server did not know a script: it was restarted, or is another one.
+
 Rules of this file: a connection on which a call did not end is closed, never used again. A call may be sent twice only
 where an idle connection turns out to have been closed by the server: permits may then be counted twice, never too few.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bide.limiter.stores._scripts import Trip
 
@@ -69,6 +72,7 @@ class Library:
         return connection
 
 
+@functools.cache
 def _keeping_deadlines(kind: Any) -> Any:
     """A library's blocking connection, whose handshake keeps to the deadline of the call that needs it."""
 
@@ -90,20 +94,12 @@ def left(deadline: float) -> float:
     return seconds
 
 
-class Caller(Protocol):
-    """What blocks until the replies are there."""
-
-    errors: tuple[type[Exception], ...]
-
-    def call(self, trips: Sequence[Trip], deadline: float) -> list[bytes]: ...
-    def close(self) -> None: ...
-
-
 class Wire:
     """Connections of one process, one for each call that is under way."""
 
     def __init__(self, library: Library, url: str, timeout: float) -> None:
         self.errors = library.errors
+        self.met_a_stranger = False
         self._library = library
         self._url = url
         self._timeout = timeout
@@ -119,6 +115,7 @@ class Wire:
                 n for n, reply in enumerate(replies) if isinstance(reply, ServerError) and is_unknown(reply)
             ]
             if unknown:
+                self.met_a_stranger = True
                 packed = b"".join([trips[n].packed(whole=True) for n in unknown])
                 again = self._exchange(packed, len(unknown), deadline)
                 for n, reply in zip(unknown, again, strict=True):
@@ -232,6 +229,7 @@ class ClientWire:
 
     def __init__(self, library: Library, make: Callable[[], Any], owned: bool) -> None:
         self.errors = library.errors
+        self.met_a_stranger = False
         self._library = library
         self._make = make
         self._owned = owned
@@ -246,6 +244,7 @@ class ClientWire:
             try:
                 reply = self._client.evalsha(trip.script.digest, 1, trip.key, *trip.arguments)
             except self._library.no_script:
+                self.met_a_stranger = True
                 reply = self._client.eval(trip.script.text, 1, trip.key, *trip.arguments)
             replies.append(reply.encode() if isinstance(reply, str) else reply)
         return replies
@@ -267,6 +266,7 @@ class AsyncWire:
         import asyncio
 
         self.errors = library.errors
+        self.met_a_stranger = False
         self._library = library
         self._url = url
         self._timeout = timeout
@@ -284,6 +284,7 @@ class AsyncWire:
             replies = await self._exchange([trip.packed() for trip in trips])
             unknown = [n for n, reply in enumerate(replies) if isinstance(reply, self._library.no_script)]
             if unknown:
+                self.met_a_stranger = True
                 again = await self._exchange([trips[n].packed(whole=True) for n in unknown])
                 for n, reply in zip(unknown, again, strict=True):
                     replies[n] = reply
@@ -335,6 +336,7 @@ class AsyncClientWire:
 
     def __init__(self, library: Library, make: Callable[[], Any], owned: bool) -> None:
         self.errors = library.errors
+        self.met_a_stranger = False
         self._library = library
         self._make = make
         self._owned = owned
@@ -354,6 +356,7 @@ class AsyncClientWire:
                 try:
                     reply = await self._client.evalsha(trip.script.digest, 1, trip.key, *trip.arguments)
                 except self._library.no_script:
+                    self.met_a_stranger = True
                     reply = await self._client.eval(trip.script.text, 1, trip.key, *trip.arguments)
                 replies.append(reply.encode() if isinstance(reply, str) else reply)
         return replies

@@ -282,13 +282,13 @@ class RedisStore:
             StoreError: there is no answer; says what to do.
         """
         if self._wire is None:
-            raise StoreError("this store was given an asyncio client: await the calls that end in _async")
+            raise TypeError("this store was given an asyncio client: await the calls that end in _async")
         self._admit()
         try:
             replies: list[bytes] = self._wire.call(trips, time.monotonic() + self.timeout)
         except self._wire.errors as error:
             raise self._failed(error) from None
-        self._breaker.succeeded()
+        self._succeeded(self._wire)
         return replies
 
     async def call_async(self, trips: Sequence[Trip]) -> list[bytes]:
@@ -300,15 +300,26 @@ class RedisStore:
         if wire is None:
             wire = self._make_asynchronous()
             if wire is None:
-                raise StoreError("this store was given a blocking client alone: pass asynchronous= as well")
+                raise TypeError("this store was given a blocking client alone: pass asynchronous= as well")
             self._by_loop[loop] = wire
         self._admit()
         try:
             replies: list[bytes] = await wire.call(trips, time.monotonic() + self.timeout)
         except wire.errors as error:
             raise self._failed(error) from None
-        self._breaker.succeeded()
+        self._succeeded(wire)
         return replies
+
+    def _succeeded(self, wire: Any) -> None:
+        self._breaker.succeeded()
+        if wire.met_a_stranger:
+            wire.met_a_stranger = False
+            self._doubt()
+
+    def _doubt(self) -> None:
+        """The server may have been emptied: the secret is to be agreed upon again."""
+        if not self._given_secret:
+            self._trusted_until = 0.0
 
     def _admit(self) -> None:
         if not self._breaker.admits():
@@ -316,7 +327,7 @@ class RedisStore:
         self.trips += 1
 
     def _failed(self, error: Exception) -> StoreError:
-        self._trusted_until = self._trusted_until if self._given_secret else 0.0
+        self._doubt()
         text = said_of(error, self.timeout)
         self._breaker.failed(text)
         return StoreError(f"store {self}: {text}")

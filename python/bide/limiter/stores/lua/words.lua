@@ -46,8 +46,9 @@ end
 
 local function put(n, stop, count)
   if stop ~= stops[n] then
-    marks[n], moved = '', true
+    marks[n] = ''
   end
+  moved = moved or stop ~= stops[n] or not words[n]
   stops[n], counts[n] = stop, count
 end
 
