@@ -57,7 +57,9 @@ DIFFERENCES = {
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The twin meets Redis, the native one both, a file neither: the other pairings would say nothing new."""
-    others = ("[file-redis", "[file-valkey") if FORCED_PURE else ("[pure-valkey", "[file-redis", "[file-valkey")
+    others = (
+        ("[file-redis", "[file-valkey") if FORCED_PURE else ("[pure-valkey", "[file-redis", "[file-valkey")
+    )
     again = [item for item in items if any(other in item.name for other in others)]
     if again:
         items[:] = [item for item in items if item not in set(again)]

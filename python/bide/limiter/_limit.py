@@ -298,7 +298,7 @@ def store_to_share(store: object, kind: type[AnyStore], given: Settings, clock: 
         )
         raise ValueError(
             'store must be "memory", "file:///run/app/limits.bide", "redis://...", "valkey://...", or the store of'
-            ' another limiter,'
+            " another limiter,"
             f" not {shown}"
         )
     if store.windows_ms != tuple(limit.window_ms for limit in given.limits):
