@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-rust bench-memory charts bench-servers fuzz clean
+.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-rust bench-memory charts bench-servers bench-file fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ bench-memory: setup ## measure the memory of each key, bide's limiter and the ot
 
 bench-rust: ## the limiter's core without Python, beside governor and a counter in a dashmap
 	@cd benches/rust && cargo bench --quiet --target-dir ../../target/benches $(ARGS)
+
+bench-file: setup ## measure the file store beside memory and a Redis round trip; writes benches/README.md
+	@$(BIN)/python -I benches/file_store.py $(ARGS)
 
 SERVER_PEERS := fastapi uvicorn[standard] granian flask slowapi flask-limiter
 
