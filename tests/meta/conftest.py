@@ -1,8 +1,8 @@
 """A stand-in for the hosts that the documents' programs talk to.
 
 Rules of this file: a document writes the address that its reader would write. While its blocks run, the names below
-lead to one server on the loopback interface, over TLS, with a certificate that this process trusts; any other name
-does not resolve, so that no block can reach a network.
+lead to one server on the loopback interface, over TLS, with a certificate that this process trusts, and
+``redis.example.com`` to a real ``redis-server``; any other name does not resolve, so that no block can reach a network.
 """
 
 import json
@@ -134,18 +134,29 @@ def internet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intern
 
 
 @pytest.fixture
-def internet(internet_server: Internet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Internet:
-    """Makes the names of the hosts lead to the server, and its certificate a trusted one."""
+def internet(
+    internet_server: Internet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Internet:
+    """Makes the names of the hosts lead to the servers, and the certificate a trusted one."""
     certificate = tmp_path / "authority.pem"
     internet_server.authority.cert_pem.write_to_path(certificate)
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(variable, str(certificate))
     resolve = socket.getaddrinfo
+    document: Path = request.getfixturevalue("document")
+    # Started before a block runs: its calls have 50 ms.
+    redis = (
+        request.getfixturevalue("counting_servers")("redis").port
+        if "redis.example.com" in document.read_text(encoding="utf-8")
+        else None
+    )
 
     def getaddrinfo(host: Any, port: Any, *arguments: Any, **options: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
         if name in HOSTS:
             return resolve("127.0.0.1", internet_server.port, *arguments, **options)
+        if redis is not None and name == "redis.example.com":
+            return resolve("127.0.0.1", redis, *arguments, **options)
         if name not in (None, "", "127.0.0.1", "localhost", "::1"):
             raise socket.gaierror(socket.EAI_NONAME, f"a document's program asked for {name}")
         return resolve(host, port, *arguments, **options)
