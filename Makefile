@@ -40,7 +40,7 @@ test-rust:
 	@echo "test: the Rust suite"
 	@cargo test --quiet --locked --package bide-core
 
-proof: ## the long proof: the model checker at bound 3 and with three threads, Miri, ThreadSanitizer, fuzzing
+proof: setup ## the long proof: the model checker at bound 3 and with three threads, a file store whose users are killed, Miri, ThreadSanitizer, fuzzing
 	@./rust/proof
 
 test-freethreaded: ## the limiter's suite in parallel threads, and a hammer, on a free-threaded CPython (PYTHON=...)
