@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust proof test-freethreaded check wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-rust bench-memory charts bench-servers bench-file fuzz clean
+.PHONY: help setup demo test test-python test-rust proof test-freethreaded check record types mutants-rust mutants coverage wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-rust bench-memory charts bench-servers bench-file fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,35 @@ check: setup ## linters and type checkers, Python and Rust
 
 wheels: ## build every package into dist/ and try each in an environment of its own (PYTHON_FREETHREADED=..., ARGS="--only pure")
 	@PYTHON_FREETHREADED="$(PYTHON_FREETHREADED)" $(PYTHON) packages/wheels.py $(ARGS)
+
+coverage: setup ## the whole suite with coverage: 100 % branches of the policy and the pure limiter, 95 % of the rest
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest -q
+	@$(BIN)/python -m coverage combine --quiet
+	@echo "coverage: the policy and the pure limiter"
+	@$(BIN)/python -m coverage report --fail-under=100 --include='python/bide/policy/*,$(PURE)'
+	@echo "coverage: everything"
+	@$(BIN)/python -m coverage report --fail-under=95 --skip-covered
+
+PURE := python/bide/limiter/_pure.py,python/bide/limiter/_window.py,python/bide/limiter/_arguments.py,python/bide/limiter/_limit.py,python/bide/limiter/_outcome.py,python/bide/limiter/_tables.py
+
+types: setup ## what the types of the installed package are worth: pyright's --verifytypes at 100 %, mypy's stubtest
+	@rm -rf target/types && $(BIN)/python -m venv --without-pip target/types
+	@site=$$(echo target/types/lib/python*/site-packages) && cp -RL python/bide $$site/ && \
+	  $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$site/others.pth
+	@cd target/types && PATH="$$PWD/bin:$$PATH" $(abspath $(BIN))/basedpyright --ignoreexternal --verifytypes bide \
+	  | grep -v '^  /'
+	@$(BIN)/python -m mypy.stubtest bide._native
+
+mutants: setup ## mutation testing of the policy and of the window arithmetic, Python (ARGS="bide.policy._wait*")
+	@$(BIN)/python tests/mutants.py $(ARGS)
+
+mutants-rust: ## mutation testing of the window arithmetic, Rust (needs cargo-mutants)
+	@command -v cargo-mutants >/dev/null || { echo "this needs cargo-mutants: cargo install --locked cargo-mutants"; exit 2; }
+	@cargo mutants --package bide-core --file rust/core/src/window.rs --no-shuffle --output target $(ARGS)
+
+record: setup ## record import time, wheel size, memory and speed in benches/results.json, beside the last ones; writes README.md
+	@$(BIN)/python benches/record.py
 
 reference: setup ## write docs/reference from the status tables and the policies
 	@$(BIN)/python docs/generate.py

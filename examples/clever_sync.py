@@ -81,7 +81,7 @@ class Store:
 class WhyColumn(ProgressColumn):
     """Why a district waits, counted down: "window used up, 3.2 s until reset"."""
 
-    max_refresh = 0.1
+    max_refresh: float | None = 0.1
 
     def render(self, task: Task) -> Text:
         left = task.fields["until"] - time.monotonic()

@@ -167,7 +167,7 @@ class Driver:
             raise TypeError("budget must be a bide.Budget, None (the usual one) or False (none)")
         if key is not None and not callable(key) and not isinstance(key, str | bytes):
             raise TypeError(f"key must be str, bytes, or a function of a request, not {type(key).__name__}")
-        self.raises_deferred = on_defer == "raise"
+        self.raises_deferred: bool = on_defer == "raise"
         self._limiter = limiter
         self._store = store
         self._patience: dict[str, float] = {}

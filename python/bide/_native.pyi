@@ -36,11 +36,11 @@ class Core:
         limits: Sequence[tuple[int, int]],
         *,
         max_keys: int,
-        name: bytes = b"",
+        name: bytes = ...,
         grid: bool = False,
         learn: bool = False,
         clock: Callable[[], float] | None = None,
-        tenant: int = 1,
+        tenant: int = ...,
         clock_offset_ns: int = 0,
         follow: Callable[[], None] | None = None,
     ) -> Self: ...

@@ -162,12 +162,12 @@ class ScriptedServer:
         if not answers:
             raise ValueError("answers must hold at least one answer: bytes, or None to drop the connection")
         self.requests: list[ReceivedRequest] = []
-        self.connections = 0
+        self.connections: int = 0
         self._answers = list(answers)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url: str = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
     def __enter__(self) -> Self:

@@ -40,7 +40,9 @@ class _NameOrCommand(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_NameOrCommand, rich_markup_mode=None, subcommand_metavar="[NAME | COMMAND] [ARGS]...")
+app: typer.Typer = typer.Typer(
+    cls=_NameOrCommand, rich_markup_mode=None, subcommand_metavar="[NAME | COMMAND] [ARGS]..."
+)
 
 
 @app.callback(invoke_without_command=True)

@@ -21,7 +21,7 @@ from bide.limiter.stores.file import inspect, path_of, reset
 
 __all__ = ["app"]
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app: typer.Typer = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 
 def _path(text: str) -> str:

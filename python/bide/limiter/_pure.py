@@ -114,8 +114,8 @@ class Limiter(Waiting[Outcome]):
     ) -> None:
         given = settings(limits, max_keys, name, anchor, learn, clock)
         shared = store_to_share(store, Store, given, clock) or Store(given, clock)
-        self.limits = given.limits
-        self.store = shared
+        self.limits: tuple[Limit, ...] = given.limits
+        self.store: Store = shared
         self._settings = given
         self._clock = clock
         self._salt = fingerprint_of_octets(given.name) if given.name else 0

@@ -52,8 +52,8 @@ class Table:
     __slots__ = ("lines", "overflow", "owners", "window_ms", "words")
 
     def __init__(self, window_ms: int, lines: int) -> None:
-        self.window_ms = window_ms
-        self.lines = lines
+        self.window_ms: int = window_ms
+        self.lines: int = lines
         self.words: dict[int, int] = {}
         """Fingerprint -> window word."""
         self.owners: dict[int, int] = {}
@@ -105,15 +105,15 @@ class Store:
 
     def __init__(self, given: Settings, clock: Clock | None) -> None:
         lines = -(-2 * given.max_keys // SLOTS_OF_A_LINE)
-        self.tables = [Table(limit.window_ms, lines) for limit in given.limits]
-        self.max_keys = given.max_keys
-        self.windows_ms = tuple(table.window_ms for table in self.tables)
-        self.clock = clock
-        self.created_ns = time.monotonic_ns() if clock is None else nanoseconds_of(clock())
+        self.tables: list[Table] = [Table(limit.window_ms, lines) for limit in given.limits]
+        self.max_keys: int = given.max_keys
+        self.windows_ms: tuple[int, ...] = tuple(table.window_ms for table in self.tables)
+        self.clock: Clock | None = clock
+        self.created_ns: int = time.monotonic_ns() if clock is None else nanoseconds_of(clock())
         self.lock: Lock | _WarnsOnce = Lock()
-        self.reused = 0
-        self.overflowed = 0
-        self.denied = 0
+        self.reused: int = 0
+        self.overflowed: int = 0
+        self.denied: int = 0
         _stores.add(self)
 
     def __str__(self) -> str:
@@ -160,7 +160,7 @@ class _WarnsOnce:
 
     def __init__(self, store: Store, inner: Lock) -> None:
         self._store = weakref.proxy(store)
-        self.inner = inner
+        self.inner: Lock = inner
 
     def __enter__(self) -> None:
         self._store.lock = self.inner

@@ -106,6 +106,8 @@ class Steps:
 
     __slots__ = ("ceiling", "last", "table")
 
+    table: tuple[tuple[float, float], ...]
+
     def __init__(self, base: float, cap: float, jitter: str) -> None:
         waits = [base]
         while waits[-1] < cap and len(waits) < MAX_STEPS:
@@ -116,8 +118,8 @@ class Steps:
         else:
             least, above = SHARES[jitter]
             self.table = tuple((least * wait, above * wait) for wait in waits)
-        self.last = self.table[-1]
-        self.ceiling = cap * 1.25 if jitter == "spread" else cap
+        self.last: tuple[float, float] = self.table[-1]
+        self.ceiling: float = cap * 1.25 if jitter == "spread" else cap
 
     def wait(self, attempt: int, draw: float) -> float:
         """The wait after an attempt, both checked before."""

@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from bide.policy._backoff import Steps
+    from bide.policy._dialect import Override
     from bide.policy._status import Rule
 
 __all__ = ["CLEVER", "HTTP", "Policy"]
@@ -42,30 +44,30 @@ class Program:
 
     def __init__(self, policy: Policy) -> None:
         dialect = policy.dialect
-        self.windows = tuple(
+        self.windows: tuple[Reader | StructuredReader, ...] = tuple(
             Reader(window, policy.window) if isinstance(window, Window) else StructuredReader(window)
             for window in dialect.windows
         )
-        self.waits = tuple(map(ExplicitWait, dialect.waits))
-        self.refused_statuses = frozenset(
+        self.waits: tuple[ExplicitWait, ...] = tuple(map(ExplicitWait, dialect.waits))
+        self.refused_statuses: frozenset[int] = frozenset(
             s for when in dialect.refused_when if when.plain for s in when.status
         )
-        self.refused_when = tuple(when for when in dialect.refused_when if not when.plain)
-        self.final = dialect.final
-        self.override = dialect.override
+        self.refused_when: tuple[When, ...] = tuple(when for when in dialect.refused_when if not when.plain)
+        self.final: tuple[When, ...] = dialect.final
+        self.override: tuple[Override, ...] = dialect.override
         # Statuses for which more than the status must be asked, if not for any.
         asked = (*self.refused_when, *self.final)
-        self.conditional = frozenset(status for when in asked for status in when.status)
-        self.unconditional = not self.override and all(when.status for when in asked)
-        self.wait_on_success = dialect.wait_on_success
-        self.combine = dialect.combine
-        self.margin = float(dialect.margin)
-        self.by_date = dialect.clock == "date"
-        self.default_wait = policy.default_wait
-        self.retries = policy.retries
-        self.max_wait = policy.max_wait
-        self.deadline = policy.deadline
-        self.backoff = policy.backoff.steps()
+        self.conditional: frozenset[int] = frozenset(status for when in asked for status in when.status)
+        self.unconditional: bool = not self.override and all(when.status for when in asked)
+        self.wait_on_success: bool = dialect.wait_on_success
+        self.combine: str = dialect.combine
+        self.margin: float = float(dialect.margin)
+        self.by_date: bool = dialect.clock == "date"
+        self.default_wait: float | None = policy.default_wait
+        self.retries: int = policy.retries
+        self.max_wait: float = policy.max_wait
+        self.deadline: float | None = policy.deadline
+        self.backoff: Steps = policy.backoff.steps()
         conditions = (*dialect.refused_when, *dialect.final)
         fields = [wait for wait in dialect.waits if isinstance(wait, Field)]
         for part in (*dialect.windows, *dialect.waits):
@@ -75,25 +77,27 @@ class Program:
         # Whose bodies are read: a stated window counts on every reply, a stated wait where one may be needed.
         asking = [when for when in conditions if when.body or when.text]
         parts = [part for part in (*dialect.windows, *dialect.waits) if _is_in_body(part)]
-        self.wants_body_of = frozenset(status for when in asking for status in when.status)
-        self.wants_any_body = any(not when.status for when in asking) or any(
+        self.wants_body_of: frozenset[int] = frozenset(status for when in asking for status in when.status)
+        self.wants_any_body: bool = any(not when.status for when in asking) or any(
             isinstance(part, Window) or dialect.wait_on_success for part in parts
         )
-        self.wants_failures_body = bool(parts)
-        self.reads_bodies = bool(asking or parts)
+        self.wants_failures_body: bool = bool(parts)
+        self.reads_bodies: bool = bool(asking or parts)
         names = {"date", "age"} | {field.header for field in fields if field.header}
         for reader in self.windows:
             names |= reader.names
         names |= {when.header for when in conditions if when.header}
         names |= {override.header for override in dialect.override}
-        self.patterns = tuple(tuple(name.split("*")) for name in names if "*" in name)
-        self.wanted = {name: name for name in names if "*" not in name}
-        self.wanted_bytes = {name.encode(): name for name in self.wanted}
-        self.telling = frozenset(self.wanted) - {"date", "age"}
+        self.patterns: tuple[tuple[str, ...], ...] = tuple(
+            tuple(name.split("*")) for name in names if "*" in name
+        )
+        self.wanted: dict[str, str] = {name: name for name in names if "*" not in name}
+        self.wanted_bytes: dict[bytes, str] = {name.encode(): name for name in self.wanted}
+        self.telling: frozenset[str] = frozenset(self.wanted) - {"date", "age"}
         # Spellings of names that were met: those that tell nothing, and what each one spells.
         self.mute: set[str] = set()
         self.spelled: dict[str, str] = {}
-        self.rules = Ruling(policy.statuses)
+        self.rules: Ruling = Ruling(policy.statuses)
 
     def reads_body(self, status: int) -> bool:
         """Whether a rule looks into the body of a response with this status."""

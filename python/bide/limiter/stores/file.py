@@ -114,7 +114,7 @@ class FileStore:
             raise TypeError(f"path must be text or a path object, not {type(path).__name__}")
         if not text or "\0" in text or text.endswith(os.sep):
             raise ValueError(f'path must be that of a file, such as "/run/app/limits.bide", not {text!r}')
-        self.path = os.path.abspath(text)
+        self.path: str = os.path.abspath(text)
 
     @classmethod
     def from_url(cls, url: str) -> FileStore:

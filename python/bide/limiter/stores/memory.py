@@ -29,15 +29,15 @@ class MemoryStore:
     __slots__ = ("buffer", "clock", "max_keys", "windows_ms")
 
     # No other process can put another one in its place, and its clock is this machine's.
-    tenant = _native.Header.CALLERS
+    tenant: int = _native.Header.CALLERS
     clock_offset_ns = 0
     follow = None
 
     def __init__(self, given: Settings, clock: Clock | None) -> None:
-        self.windows_ms = tuple(limit.window_ms for limit in given.limits)
-        self.max_keys = given.max_keys
-        self.clock = clock
-        self.buffer = mmap.mmap(-1, _native.buffer_size(given.max_keys, len(given.limits)))
+        self.windows_ms: tuple[int, ...] = tuple(limit.window_ms for limit in given.limits)
+        self.max_keys: int = given.max_keys
+        self.clock: Clock | None = clock
+        self.buffer: mmap.mmap = mmap.mmap(-1, _native.buffer_size(given.max_keys, len(given.limits)))
 
     def __str__(self) -> str:
         return "memory"

@@ -137,7 +137,7 @@ class RedisStore:
         self.lease = lease
         self.on_error: OnError = on_error
         self.share = share
-        self.timeout = float(timeout)
+        self.timeout: float = float(timeout)
         self._set_wires(where, asynchronous, cluster)
         meanwhile = {
             "raise": 'calls raise bide.StoreError (on_error="raise")',
@@ -150,7 +150,8 @@ class RedisStore:
         given = secret.encode() if isinstance(secret, str) else secret
         self._secret = b"" if given is None else given if len(given) <= 64 else blake2b(given).digest()
         self._trusted_until = float("inf") if self._given_secret else 0.0
-        self.trips = self.unanswered = self.leased = 0
+        self.trips: int = 0
+        self.unanswered = self.leased = 0
         _stores.add(self)
 
     # Options ------------------------------------------------------------------------------------------------
