@@ -13,6 +13,7 @@ import doctest
 import functools
 import importlib
 import io
+import json
 import pkgutil
 import re
 import shlex
@@ -185,6 +186,13 @@ def test_every_block_says_its_language() -> None:
     for document in DOCUMENTS:
         languages = {match.group(1) for match in BLOCK.finditer(document.read_text(encoding="utf-8"))}
         assert languages <= {"python", "sh", "text", "toml", "json"}, document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_block_of_data_can_be_read(document: Path) -> None:
+    for language, read in (("toml", tomllib.loads), ("json", json.loads)):
+        for _, block in blocks(document, language):
+            assert read(block)
 
 
 @pytest.mark.parametrize("name", modules())

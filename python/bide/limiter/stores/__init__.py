@@ -1,0 +1,1 @@
+"""Where a limiter's counters lie: a file for each kind of store. Nothing is imported before it is named."""
