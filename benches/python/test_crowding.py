@@ -1,4 +1,4 @@
-"""Crowded tables: how many of the promised keys find no room of their own, and what a flood of new keys costs the others.
+"""Crowded tables: how many of the promised keys find no room of their own, and what a flood of new keys costs others.
 
 The flood: somebody makes up a new key for each call, until no slot is free and long after. The calls of a thousand keys
 that were there before are timed in slices, in turn with the flood; before it, and while it goes on.
