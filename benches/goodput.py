@@ -6,11 +6,15 @@ threads or tasks that want as much as they can get. Counted is what the server a
 the first.
 
     python benches/goodput.py [--windows 5] [--latency 0.02] [--failures 0] [--clock-offset 0]
-                              [--foreign 0] [--restart] [--only NAME ...] [--json FILE]
-                              [--processes 1 --store URL]
+                              [--foreign 0] [--restart] [--only NAME ...] [--at-once 1]
+                              [--json FILE | --record] [--processes 1 --store URL]
+    python benches/goodput.py --simulate 2000    # the same driver in virtual time, so many windows of each case
 
 With --processes the workers are spread over so many processes of their own, and bide's contenders keep their
 counters in the store: "file:///...", "redis://...", "valkey://..."; with "memory" each process counts for itself.
+
+With --restart the contender is killed in the middle of its first whole window, whose quota it has used up, and begun
+anew. --record keeps the rows in results-goodput-all.json and writes the tables of README.md from all that is kept.
 
 Rules of this file: a contender is written as its own documents advise, in the fewest lines; none is helped or
 hindered. A contender whose library is not installed is left out and named.
@@ -21,6 +25,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import multiprocessing
 import platform
 import subprocess
@@ -29,9 +34,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from itertools import chain
+from pathlib import Path
 from statistics import fmean
 
 LIMIT, WINDOW = 600, 6.0
@@ -268,6 +276,10 @@ def counts(url: str) -> dict:
         return json.load(response)
 
 
+def refusals(answered: dict) -> int:
+    return sum(window["answers"].get("429", 0) for window in answered["districts"]["north"]["windows"])
+
+
 def run_threads(get: Get, end: float, seen: list[int | str], workers: int) -> None:
     def work() -> None:
         while time.monotonic() < end:
@@ -313,6 +325,16 @@ def run_contender(name: str, url: str, end: float, workers: int, store: str) -> 
     return seen
 
 
+def run_killed(name: str, url: str, end: float, workers: int, store: str) -> None:
+    """Runs it in a process of its own, which is killed at ``end``."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=run_contender, args=(name, url, math.inf, workers, store))
+    process.start()
+    process.join(end - time.monotonic())
+    process.kill()
+    process.join()
+
+
 def foreign(url: str, share: float, end: float, seen: list[int]) -> None:
     """Somebody else's client of the same token, evenly."""
     import httpx
@@ -336,6 +358,10 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         if arguments.foreign:
             rival.start()
         workers = -(-WORKERS // arguments.processes)
+        before = 0
+        if arguments.restart:
+            run_killed(name, url, time.monotonic() + 1.5 * WINDOW, workers, arguments.store)
+            before = refusals(counts(base))
         if arguments.processes == 1:
             seen = run_contender(name, url, end, workers, arguments.store)
         else:
@@ -347,6 +373,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
                     )
                 ]
         answered = counts(base)
+    if arguments.restart:
+        return {"contender": name, "429s after the restart": refusals(answered) - before}
     by_number = {window["number"]: window["answers"] for window in answered["districts"]["north"]["windows"]}
     first = min(by_number)
     windows = [by_number.get(first + 1 + index, {}) for index in range(arguments.windows)]
@@ -366,6 +394,106 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
 ASYNC = {bide_httpx_async, bide_aiohttp, aiolimiter_bucket}
 
 
+def attempt(name: str, arguments: argparse.Namespace) -> dict[str, object] | None:
+    """The contender's row; None where its library is not installed."""
+    try:
+        return measure(name, arguments)
+    except ImportError as error:
+        print(f"{name}: left out, {error}")
+        return None
+
+
+# Telling ---------------------------------------------------------------------------------------------------
+
+HERE = Path(__file__).resolve().parent
+KEPT = HERE / "results-goodput-all.json"
+README = HERE / "README.md"
+BEGIN, END = "<!-- goodput: begin (make goodput writes this) -->", "<!-- goodput: end -->"
+VARIANT = ("latency", "failures", "clock_offset", "foreign", "restart", "processes", "store")
+"""The arguments that make a run another one."""
+
+
+def record_of(rows: list[dict[str, object]], arguments: argparse.Namespace) -> dict[str, object]:
+    names = ("windows", *VARIANT)
+    record = {"date": date.today().isoformat(), "python": platform.python_version()}
+    return record | {name: getattr(arguments, name) for name in names} | {"rows": rows}
+
+
+def keep(record: dict) -> None:
+    """Puts the rows in the place of older ones of the same kind, and writes the tables."""
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
+    for old in kept:
+        if all(old[name] == record[name] for name in VARIANT):
+            fresh = {row["contender"] for row in record["rows"]}
+            record["rows"] = [row for row in old["rows"] if row["contender"] not in fresh] + record["rows"]
+            kept.remove(old)
+            break
+    kept.append(record)
+    kept.sort(key=lambda one: [str(one[name]) for name in reversed(VARIANT)])
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    text = "\n".join(map(table, kept))
+    README.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def table(record: dict) -> str:
+    usual = {"latency": 0.02, "failures": 0.0, "clock_offset": 0.0, "foreign": 0.0, "restart": False}
+    usual |= {"processes": 1, "store": "memory"}
+    given = [f"--{name.replace('_', '-')} {record[name]}" for name in VARIANT if record[name] != usual[name]]
+    arguments = " ".join(given).replace(" True", "") or "the usual case"
+    lines = [f"`{arguments}` ({record['windows']} windows, {record['date']}, CPython {record['python']})", ""]
+    columns = [key for key in record["rows"][0] if key not in ("contender", "admitted")]
+    columns = [c for c in columns if record["foreign"] or c != "the other client's 429s"]
+    lines += [f"| client | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    order = {name: place for place, name in enumerate(CONTENDERS)}
+    for row in sorted(record["rows"], key=lambda row: order.get(row["contender"], len(order))):
+        cells = [f"{row[c] * 100:.1f} %" if c.startswith("share") else f"{row[c]}" for c in columns]
+        lines.append(f"| {row['contender']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+# Virtual time ----------------------------------------------------------------------------------------------
+
+
+def simulate(windows: int) -> None:
+    """The driver against a model of the server, so many windows of each case; prints a table."""
+    import bide
+    from bide._driver import Driver
+    from bide._simulation import ModelServer, World, run
+
+    cases: dict[str, tuple[float, dict, dict]] = {
+        "20 ms": (WINDOW, {}, {}),
+        "60 ms": (WINDOW, {}, {"latency": 0.06}),
+        "200 ms": (WINDOW, {}, {"latency": 0.2}),
+        "the server's clock 30 s ahead": (WINDOW, {"clock_offset": 30.4}, {}),
+        "the server's clock 30 s behind": (WINDOW, {"clock_offset": -30.4}, {}),
+        "2 % of 503": (WINDOW, {"failures": 0.02}, {}),
+        "5 % of 503": (WINDOW, {"failures": 0.05}, {}),
+        "another client takes 30 %": (WINDOW, {}, {"foreign_share": 0.3}),
+        "windows of 60 s": (60.0, {}, {}),
+        "windows of 60 s, 5 % of 503": (60.0, {"failures": 0.05}, {}),
+    }
+    print("| in virtual time | 429s in the first window | 429s after it | for 1,000 successes | share used |")
+    print("|---|---:|---:|---:|---:|")
+    for learning in (False, True):
+        for name, (window, server, options) in cases.items():
+            backoff = bide.Backoff(base=0.5, cap=30.0, jitter="full")
+            policy = bide.CLEVER.replace(limits=(f"{LIMIT}/{window:.0f}s",), window=window, backoff=backoff)
+
+            learn = window if learning else None
+
+            def driver(world: World, policy: bide.Policy = policy, learn: float | None = learn) -> Driver:
+                limiter = None if learn is None else bide.Limiter(learn=learn, clock=world)
+                return Driver(policy, limiter=limiter, clock=world)
+
+            model = ModelServer(LIMIT, window, phase=0.56 * window, **server)
+            result = run(driver, model, windows=windows, **{"workers": WORKERS, "latency": 0.02, **options})
+            label = f"learning, {name}" if learning else name
+            per_thousand = 1_000 * result.refusals / max(1, result.successes)
+            numbers = f"{result.first_window_refusals} | {result.refusals} | {per_thousand:.2f}"
+            print(f"| {label} | {numbers} | {result.used * 100:.1f} % |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--windows", type=int, default=5)
@@ -375,27 +503,33 @@ def main() -> None:
     parser.add_argument(
         "--foreign", type=float, default=0.0, help="share of the quota that another client takes"
     )
+    parser.add_argument("--restart", action="store_true", help="kill it in the middle of a window")
     parser.add_argument("--processes", type=int, default=1, help="that the eight workers are spread over")
     parser.add_argument("--store", default="memory", help="where bide's contenders keep their counters")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
+    parser.add_argument("--at-once", type=int, default=1, help="contenders that run at the same time")
+    parser.add_argument(
+        "--simulate", type=int, metavar="WINDOWS", help="in virtual time; nothing else counts"
+    )
     parser.add_argument("--json")
+    parser.add_argument("--record", action="store_true", help="keep the rows, and write README.md")
     arguments = parser.parse_args()
-    results = []
-    for name in arguments.only:
-        try:
-            result = measure(name, arguments)
-        except ImportError as error:
-            print(f"{name}: left out, {error}")
-            continue
-        results.append(result)
-        print("  ".join(f"{key}: {value}" for key, value in result.items()), flush=True)
+    if arguments.simulate:
+        simulate(arguments.simulate)
+        return
+    rows = []
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.at_once, mp_context=spawn) as pool:
+        for row in pool.map(partial(attempt, arguments=arguments), arguments.only):
+            if row is not None:
+                rows.append(row)
+                print("  ".join(f"{key}: {value}" for key, value in row.items()), flush=True)
+    if arguments.record and rows:
+        keep(record_of(rows, arguments))
     if arguments.json:
-        kept = ("windows", "latency", "failures", "clock_offset", "foreign", "processes", "store")
-        record = {"date": date.today().isoformat(), "python": platform.python_version()}
-        record |= {name: getattr(arguments, name) for name in kept}
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(record | {"rows": results}, file, indent=1)
+            json.dump(record_of(rows, arguments), file, indent=1)
             file.write("\n")
 
 
