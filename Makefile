@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-python test-rust proof test-freethreaded check record types mutants-rust mutants coverage wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-rust bench-memory charts bench-servers bench-file fuzz clean
+.PHONY: help setup demo test test-python test-rust proof test-freethreaded check record types mutants-rust mutants coverage wheels reference docs docs-serve bench bench-decide goodput bench-peers bench-rust bench-memory charts bench-servers upstream-suites bench-file fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -151,7 +151,15 @@ bench-rust: ## the limiter's core without Python, beside governor and a counter 
 bench-file: setup ## measure the file store beside memory and a Redis round trip; writes benches/README.md
 	@$(BIN)/python -I benches/file_store.py $(ARGS)
 
+UPSTREAM := urllib3 httpx[http2,brotli,zstd,cli,socks] requests[socks] aiohttp pytest pytest-httpbin httpbin \
+  trustme pytest-mock trio uvicorn chardet cryptography freezegun re-assert blockbuster pytest-xdist pytest-timeout \
+  pytest-cov pytest-codspeed proxy.py isal zlib-ng werkzeug quart quart-trio hypercorn h2
 SERVER_PEERS := fastapi uvicorn[standard] granian flask slowapi flask-limiter
+
+upstream-suites: setup ## the clients' own test suites with every request going through bide (some minutes)
+	@test -x .venv-upstream/bin/python || $(PYTHON) -m venv .venv-upstream
+	@.venv-upstream/bin/python -m pip install --quiet --disable-pip-version-check . $(UPSTREAM)
+	@.venv-upstream/bin/python -I tests/upstream/run.py $(ARGS)
 
 bench-servers: setup ## what a rate limit costs a web server, bide's and others'; writes benches/README.md
 	@test -x .venv-servers/bin/python || $(PYTHON) -m venv .venv-servers

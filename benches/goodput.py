@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import multiprocessing
 import platform
 import subprocess
@@ -328,7 +327,7 @@ def run_contender(name: str, url: str, end: float, workers: int, store: str) -> 
 def run_killed(name: str, url: str, end: float, workers: int, store: str) -> None:
     """Runs it in a process of its own, which is killed at ``end``."""
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=run_contender, args=(name, url, math.inf, workers, store))
+    process = context.Process(target=run_contender, args=(name, url, end + WINDOW, workers, store))
     process.start()
     process.join(end - time.monotonic())
     process.kill()
@@ -372,6 +371,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
                         pool.starmap(run_contender, [job] * arguments.processes, chunksize=1)
                     )
                 ]
+        if arguments.foreign:
+            rival.join()
         answered = counts(base)
     if arguments.restart:
         return {"contender": name, "429s after the restart": refusals(answered) - before}
@@ -408,15 +409,16 @@ def attempt(name: str, arguments: argparse.Namespace) -> dict[str, object] | Non
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "results-goodput-all.json"
 README = HERE / "README.md"
-BEGIN, END = "<!-- goodput: begin (make goodput writes this) -->", "<!-- goodput: end -->"
+BEGIN, END = "<!-- goodput: begin (make goodput ARGS=--record writes this) -->", "<!-- goodput: end -->"
 VARIANT = ("latency", "failures", "clock_offset", "foreign", "restart", "processes", "store")
 """The arguments that make a run another one."""
 
 
 def record_of(rows: list[dict[str, object]], arguments: argparse.Namespace) -> dict[str, object]:
-    names = ("windows", *VARIANT)
-    record = {"date": date.today().isoformat(), "python": platform.python_version()}
-    return record | {name: getattr(arguments, name) for name in names} | {"rows": rows}
+    record: dict[str, object] = {"date": date.today().isoformat(), "python": platform.python_version()}
+    record.update((name, getattr(arguments, name)) for name in ("windows", *VARIANT))
+    record["rows"] = rows
+    return record
 
 
 def keep(record: dict) -> None:
