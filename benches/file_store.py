@@ -3,12 +3,12 @@
     make bench-file
 
 Rules of this file
-- Rounds take turns, so that whatever the machine does meanwhile falls on all; the best round of each counts, the loop
-  included. Every answer is checked.
+- Many short rounds take turns, so that whatever the machine does meanwhile falls on all; the best round of each counts,
+  the loop included. Every answer is checked.
 - Memory and file are the same limiter over the same keys in the same order; a child does each, so that neither has the
   other's pages in its cache.
 - Two processes have keys of their own in one store, and begin together; one process alone is the same work by one of
-  them while the other waits. Their rates are added.
+  them while the other waits. A round of both lasts from the first one's beginning to the last one's end.
 - The Redis round trip is the cheapest there is, one INCR over a raw socket on loopback, without a client library;
   beside it the same by redis-py. A limiter on Redis costs at least that.
 - It writes its part of README.md and `results-file.json`; what is missed is written as missed.
@@ -40,35 +40,48 @@ README, RESULTS = HERE / "README.md", HERE / "results-file.json"
 BEGIN, END = "<!-- file: begin (make bench-file writes this) -->", "<!-- file: end -->"
 
 LIMIT = "67000000/hour"
-CALLS = 200_000
-ROUNDS = 15
+CALLS = 20_000
+ROUNDS = 300
+LEAD_NS = 300_000
+"""How long after the word a round begins, so that two processes begin together."""
 SIZES = (1, 1_000, 100_000)
 PLACES = ("/dev/shm", tempfile.gettempdir())
 
 
-def keys_of(size: int, worker: int = 0) -> list[str]:
+def keys_of(size: int, worker: int, count: int) -> list[str]:
     names = [f"Bearer {worker}{number:015x}" for number in range(size)]
-    shuffled = Random(1)
-    return [names[shuffled.randrange(size)] for _ in range(CALLS)]
+    return Random(1).choices(names, k=count)
 
 
-def nanoseconds(call: Callable[[str], bool], keys: list[str]) -> float:
-    """For one call, the loop included; all of them must have passed."""
+def ask_all(call: Callable[[str], bool], keys: list[str], start_ns: int = 0) -> tuple[int, int]:
+    """When it began and when it ended, not before ``start_ns``; every call must have passed."""
+    while time.perf_counter_ns() < start_ns:
+        pass
     began = time.perf_counter_ns()
     for key in keys:
         if not call(key):
             raise AssertionError("refused")
-    return (time.perf_counter_ns() - began) / len(keys)
+    return began, time.perf_counter_ns()
 
 
 def serve_rounds(connection: Any, store: str, size: int, worker: int) -> None:
-    """In a child: a round whenever it is asked for one."""
+    """In a child: a round whenever it is told when to begin one."""
     limiter = bide.Limiter(LIMIT, store=store, max_keys=200_000)
-    keys = keys_of(size, worker)
-    nanoseconds(limiter.try_acquire, keys)
-    connection.send(0.0)
-    while connection.recv():
-        connection.send(nanoseconds(limiter.try_acquire, keys))
+    for key in keys_of(size, worker, 3 * size):
+        limiter.try_acquire(key)
+    keys = keys_of(size, worker, CALLS)
+    connection.send(None)
+    while start_ns := connection.recv():
+        connection.send(ask_all(limiter.try_acquire, keys, start_ns))
+
+
+def nanoseconds(connections: list[Any]) -> float:
+    """How long one round by all of these took, for each call of one of them."""
+    start_ns = time.perf_counter_ns() + LEAD_NS
+    for connection in connections:
+        connection.send(start_ns)
+    times = [connection.recv() for connection in connections]
+    return (max(ended for _, ended in times) - min(began for began, _ in times)) / CALLS
 
 
 @contextmanager
@@ -85,7 +98,7 @@ def children(jobs: list[tuple[str, int, int]]) -> Iterator[list[Any]]:
         connection.recv()
     yield connections
     for connection in connections:
-        connection.send(False)
+        connection.send(0)
     for process in processes:
         process.join()
 
@@ -105,24 +118,20 @@ def memory_and_file(size: int, rounds: int) -> dict[str, float]:
         with children([(store, size, 0) for store in stores.values()]) as connections:
             for _ in range(rounds):
                 for name, connection in zip(stores, connections, strict=True):
-                    connection.send(True)
-                    best[name] = min(best[name], connection.recv())
+                    best[name] = min(best[name], nanoseconds([connection]))
         return best
 
 
 def one_and_two(size: int, rounds: int) -> tuple[float, float]:
     """Millions of calls a second by one process, and by two at once on keys of their own."""
-    one = two = 0.0
+    one = two = float("inf")
     with tempfile.TemporaryDirectory(dir=PLACES[0]) as directory:
         store = f"file://{directory}/limits.bide"
         with children([(store, size, worker) for worker in range(2)]) as connections:
             for number in range(rounds):
-                connections[number % 2].send(True)
-                one = max(one, 1e3 / connections[number % 2].recv())
-                for connection in connections:
-                    connection.send(True)
-                two = max(two, sum(1e3 / connection.recv() for connection in connections))
-    return one, two
+                one = min(one, nanoseconds([connections[number % 2]]))
+                two = min(two, nanoseconds(connections))
+    return 1e3 / one, 2e3 / two
 
 
 @contextmanager
@@ -175,10 +184,11 @@ def redis_round_trips(rounds: int) -> dict[str, float]:
             client = redis.Redis(port=port)
             calls["redis-py"] = lambda key: bool(client.incr(key))
         best = dict.fromkeys(calls, float("inf"))
-        keys = ["a"] * 3_000
+        keys = ["a"] * 100
         for _ in range(rounds):
             for name, call in calls.items():
-                best[name] = min(best[name], nanoseconds(call, keys))
+                began, ended = ask_all(call, keys)
+                best[name] = min(best[name], (ended - began) / len(keys))
         return best
 
 
