@@ -1,6 +1,6 @@
 """The Redis store beside others on Redis: the same server, the same run, one connection each, calls in turn.
 
-    python benches/stores.py [--rounds 9] [--calls 1000] [--json FILE] [--readme FILE]
+    python benches/stores.py [--rounds 100] [--calls 100] [--json FILE] [--readme FILE]
 
 Measured is the time of one call in a loop of one thread, the best of the rounds; contenders take turns within each
 round, so that a disturbance meets all of them. Three cases: every call admitted (with and without leases); one key
@@ -149,7 +149,12 @@ def measure(rounds: int, calls: int) -> list[dict[str, Any]]:
                 found[name].append(microseconds(call, calls))
         for name, times in found.items():
             ordered = sorted(times)
-            row = {"case": case, "contender": name, "best_us": ordered[0], "median_us": ordered[len(ordered) // 2]}
+            row = {
+                "case": case,
+                "contender": name,
+                "best_us": ordered[0],
+                "median_us": ordered[len(ordered) // 2],
+            }
             print(f"{case:10} {name:28} {row['best_us']:9.2f} us  median {row['median_us']:9.2f}", flush=True)
             results.append(row)
     return results
@@ -176,14 +181,16 @@ def tables(record: dict[str, Any]) -> str:
     for what, case, name, least in TARGETS:
         fastest = min(rows[case, peer]["best_us"] for peer in PEERS if (case, peer) in rows)
         ratio = fastest / rows[case, name]["best_us"]
-        lines.append(f"| {what}: at least {least:g}x | {ratio:.1f}x | {'met' if ratio >= least else '**missed**'} |")
+        lines.append(
+            f"| {what}: at least {least:g}x | {ratio:.1f}x | {'met' if ratio >= least else '**missed**'} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--calls", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--json", type=Path, default=HERE / "results-stores.json")
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     arguments = parser.parse_args()

@@ -271,6 +271,8 @@ class Recall:
         remembered = self.remember(mark, answer, lease)
         if lease:
             return remembered
+        if not self._lease and len(answer.words) == 1 and answer.words[0][1] < self.rules[0].limit:
+            return remembered  # There is room, as nearly always; what follows would find the same.
         now_ms, refused_until, held = answer.now_ms, 0, False
         for (stop, count), rule in zip(answer.words, self.rules, strict=True):
             if rule.limit <= count <= FULL and now_ms < stop:

@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bide.limiter.stores._scripts import Trip
 
@@ -103,32 +103,28 @@ class Wire:
         self._library = library
         self._url = url
         self._timeout = timeout
-        self._free = threading.Semaphore(MOST_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._made = 0
         self._idle: deque[Any] = deque()
 
     def call(self, trips: Sequence[Trip], deadline: float) -> list[bytes]:
-        if not self._free.acquire(timeout=left(deadline)):
-            raise TimeoutError(f"all of {MOST_CONNECTIONS} connections are in use")
-        try:
-            replies = self._exchange(b"".join([trip.packed() for trip in trips]), len(trips), deadline)
-            unknown = [
-                n for n, reply in enumerate(replies) if isinstance(reply, ServerError) and is_unknown(reply)
-            ]
-            if unknown:
-                self.met_a_stranger = True
-                packed = b"".join([trips[n].packed(whole=True) for n in unknown])
-                again = self._exchange(packed, len(unknown), deadline)
-                for n, reply in zip(unknown, again, strict=True):
-                    replies[n] = reply
-        finally:
-            self._free.release()
+        packed = trips[0].packed() if len(trips) == 1 else b"".join([trip.packed() for trip in trips])
+        replies = self._exchange(packed, len(trips), deadline)
+        for reply in replies:
+            if isinstance(reply, ServerError):
+                break
+        else:
+            return cast("list[bytes]", replies)
+        unknown = [n for n, reply in enumerate(replies) if is_unknown(reply)]
+        if unknown:
+            self.met_a_stranger = True
+            again = b"".join([trips[n].packed(whole=True) for n in unknown])
+            for n, reply in zip(unknown, self._exchange(again, len(unknown), deadline), strict=True):
+                replies[n] = reply
         return [checked(reply) for reply in replies]
 
     def _exchange(self, packed: bytes, count: int, deadline: float) -> list[bytes | ServerError]:
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = None
+        connection = self._free_one(deadline)
         if connection is not None:
             try:
                 return self._talk(connection, packed, count, deadline)
@@ -136,14 +132,34 @@ class Wire:
                 raise
             except (EOFError, OSError):
                 self.close()  # The server has closed it, so it has closed the others that lie idle.
-        connection = self._library.connection(self._url, min(self._timeout, left(deadline)))
-        connection.deadline = deadline
+            with self._lock:
+                self._made += 1
         try:
+            connection = self._library.connection(self._url, min(self._timeout, left(deadline)))
+            connection.deadline = deadline
             connection.connect()
         except BaseException:
-            connection.disconnect()
+            self._drop(connection)
             raise
         return self._talk(connection, packed, count, deadline)
+
+    def _free_one(self, deadline: float) -> Any:
+        """An idle connection; None: one may be made. Beyond the most it looks again until the deadline."""
+        while True:
+            try:
+                return self._idle.pop()
+            except IndexError:
+                with self._lock:
+                    if self._made < MOST_CONNECTIONS:
+                        self._made += 1
+                        return None
+            time.sleep(min(left(deadline), 0.001))
+
+    def _drop(self, connection: Any) -> None:
+        with self._lock:
+            self._made -= 1
+        if connection is not None:
+            connection.disconnect()
 
     def _talk(self, connection: Any, packed: bytes, count: int, deadline: float) -> list[bytes | ServerError]:
         try:
@@ -168,13 +184,14 @@ class Wire:
                 more = socket.recv(65_536)
                 data = data + more if more else b""
         except BaseException:
-            connection.disconnect()
+            self._drop(connection)
             raise
-        if any(isinstance(reply, ServerError) and is_fatal(reply) for reply in replies):
-            connection.disconnect()
-            self.close()
-        else:
-            self._idle.append(connection)
+        for reply in replies:
+            if isinstance(reply, ServerError) and is_fatal(reply):
+                self._drop(connection)
+                self.close()
+                return replies
+        self._idle.append(connection)
         return replies
 
     def close(self) -> None:
@@ -184,12 +201,12 @@ class Wire:
                 connection = self._idle.pop()
             except IndexError:
                 return
-            connection.disconnect()
+            self._drop(connection)
 
     def forget(self) -> None:
         """In a forked child: leaves the parent's connections alone."""
         idle, self._idle = self._idle, deque()
-        self._free = threading.Semaphore(MOST_CONNECTIONS)
+        self._lock, self._made = threading.Lock(), 0
         for connection in idle:
             connection._sock.close()  # this process' descriptor only: nothing is sent, nothing shut down
             connection._sock = None
@@ -209,8 +226,8 @@ def reply_at(data: bytes, at: int) -> tuple[bytes | ServerError, int] | None:
     raise ServerError("it does not speak the protocol of Redis, or something between does not")
 
 
-def is_unknown(reply: ServerError) -> bool:
-    return str(reply).startswith("NOSCRIPT")
+def is_unknown(reply: bytes | ServerError) -> bool:
+    return isinstance(reply, ServerError) and str(reply).startswith("NOSCRIPT")
 
 
 def is_fatal(reply: ServerError) -> bool:
