@@ -9,6 +9,7 @@ Rules of this file
     make wheels                                                     all of it
     make wheels PYTHON_FREETHREADED=/path/to/python3.13t            with the free-threaded wheel
     make wheels ARGS="--only pure"                                  one package: native, sdist, freethreaded or pure
+    python packages/wheels.py --smaller dist                        pack the wheels in a folder more tightly
     python packages/wheels.py --try dist                            use the wheel in a folder that this Python takes
 """
 
@@ -43,6 +44,32 @@ CORE = (*WIDER[:3], *(f"--ignore=tests/policy/{name}" for name in NEED_CLIENTS))
 # Newer ones are built with Rust and have no wheel for a free-threaded CPython 3.13.
 FREETHREADED_TOOLS = ("pytest", "pytest-run-parallel", "hypothesis<6.140", "http-sf")
 
+# The same files, deflated as well as deflate can: the best way of packing is searched for.
+PACK = """
+import sys, zipfile
+import zopfli.zlib
+
+class Tightly:
+    def __init__(self):
+        self.parts = []
+
+    def compress(self, data):
+        self.parts.append(data)
+        return b""
+
+    def flush(self):
+        return zopfli.zlib.compress(b"".join(self.parts))[2:-4]  # without zlib's frame
+
+zipfile._get_compressor = lambda *_: Tightly()
+for path in sys.argv[1:]:
+    with zipfile.ZipFile(path) as wheel:
+        files = [(entry, wheel.read(entry)) for entry in wheel.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for entry, data in files:
+            wheel.writestr(entry, data)
+    assert zipfile.ZipFile(path).testzip() is None
+"""
+
 SMOKE = """
 import bide, sys
 assert bide.__file__.startswith(sys.prefix), bide.__file__
@@ -63,7 +90,13 @@ def main() -> None:
     parser.add_argument(
         "--try", dest="folder", type=Path, help="build nothing: use the only wheel in this folder"
     )
+    parser.add_argument(
+        "--smaller", type=Path, help="build nothing: pack the wheels in this folder more tightly"
+    )
     options = parser.parse_args()
+    if options.smaller:
+        pack_tightly(*options.smaller.resolve().glob("*.whl"))
+        return
     if options.folder:
         (wheel,) = options.folder.resolve().glob("*.whl")
         tried(wheel, sys.executable, "pure" if "py3-none-any" in wheel.name else "native")
@@ -82,6 +115,7 @@ def native(tests: bool) -> None:
     wheel = built(
         "native", "*-abi3-*.whl", python=sys.executable, settings=("build-args=--compatibility pypi",)
     )
+    pack_tightly(wheel)
     size = wheel.stat().st_size
     if size > LARGEST_NATIVE:
         raise SystemExit(f"wheels: {wheel.name} has {size:,} bytes; {LARGEST_NATIVE:,} are allowed")
@@ -128,6 +162,7 @@ def freethreaded(tests: bool) -> None:
     if not free_threaded(python):
         raise SystemExit(f"wheels: {python} is no free-threaded CPython 3.13 or newer")
     wheel = built("freethreaded", "*t-*.whl", python=python, settings=("build-args=--compatibility pypi",))
+    pack_tightly(wheel)
     tried(wheel, python, "native", CORE if tests else (), "", FREETHREADED_TOOLS)
 
 
@@ -157,6 +192,13 @@ def built(name: str, pattern: str, python: str, settings: Sequence[str]) -> Path
         environ={"RUSTFLAGS": paths, "CARGO_TARGET_DIR": str(ROOT / "target" / "wheels")},
     )  # fmt: skip
     return newest(pattern)
+
+
+def pack_tightly(*wheels: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        python = environment(Path(scratch) / "environment", sys.executable)
+        install(python, "zopfli>=0.2")
+        run(python, "-I", "-c", PACK, *map(str, wheels))
 
 
 def tried(
