@@ -15,10 +15,23 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, TypeVar
 
 from bide._buckets import Buckets
-from bide._flow import Cause, Discard, Exchange, Failed, Flow, Look, Send, Sleep, Verdict, drive, drive_async
+from bide._flow import (
+    Ask,
+    Cause,
+    Discard,
+    Exchange,
+    Failed,
+    Flow,
+    Look,
+    Send,
+    Sleep,
+    Verdict,
+    drive,
+    drive_async,
+)
 from bide._foreign import deferred, status_of
 from bide._ledger import Ledger
 from bide.errors import Deferred
@@ -112,6 +125,8 @@ class Lane(NamedTuple):
     """The server names the counter of each request."""
     reads_bodies: bool
     """The policy has rules that look into bodies."""
+    is_remote: bool
+    """The limiter's counters are elsewhere: a call takes a round trip, and has a twin for event loops."""
 
 
 class Driver:
@@ -207,7 +222,13 @@ class Driver:
                 limiter = Limiter(learn=policy.window, store=self._store, clock=self._clock)
         names = any(getattr(window, "bucket", None) is not None for window in policy.dialect.windows)
         pacing = None if isinstance(limiter, bool) else limiter
-        return Lane(policy, pacing, names, policy.program.reads_bodies)
+        return Lane(
+            policy,
+            pacing,
+            names,
+            policy.program.reads_bodies,
+            getattr(getattr(pacing, "store", None), "is_remote", False),
+        )
 
     def lane_of(self, host: str) -> Lane:
         """The policy and the limiter for requests to a host."""
@@ -271,7 +292,6 @@ class Driver:
                 return Verdict(None, admission)
             self._count(exchange.host, repeats)
             answer: object = None
-            learned: Decision | None = None
             try:
                 self._ledger.begin(counter)
                 try:
@@ -287,7 +307,7 @@ class Driver:
                     body: object = None
                     if lane.reads_bodies and is_asked(lane.policy, answer):
                         body = yield Look(answer)
-                    decision = learned = decide(
+                    decision = decide(
                         reply,
                         lane.policy,
                         attempt=attempt,
@@ -298,9 +318,19 @@ class Driver:
                         idempotent=exchange.idempotent or self._idempotent,
                         repeatable=exchange.repeatable,
                     )
-                finally:
+                except Exception:
                     self._ledger.end(counter)
-                    self._teach(lane, key, counter, exchange, admission, learned)
+                    yield from self._teach(lane, key, counter, exchange, admission, None)
+                    raise
+                except (
+                    BaseException
+                ):  # Cancelled or closed: no moment for a round trip, whose probe times out.
+                    self._ledger.end(counter)
+                    if lane.limiter is not None and not lane.is_remote and admission and admission.probing:
+                        lane.limiter.sync(counter, Quota())
+                    raise
+                self._ledger.end(counter)
+                yield from self._teach(lane, key, counter, exchange, admission, decision)
                 if decision.action is Action.RETRY and self._is_late(exchange, started, decision.wait):
                     decision = self._put_off(
                         decision, "The caller's own time-out leaves no time for another try."
@@ -328,12 +358,7 @@ class Driver:
     def hold(self, exchange: Exchange, sleep: Callable[[float], object]) -> Decision | None:
         """Waits for the limiter's permit, for who sends by itself; a DEFER decision where it takes too long."""
         lane, key = self.lane_of(exchange.host), self.key_of(exchange)
-        waits = self._admit(lane, key, exchange, self._monotonic(), self._closing)
-        try:
-            while True:
-                sleep(next(waits).seconds)
-        except StopIteration as stop:
-            admission = stop.value
+        admission = _perform(self._admit(lane, key, exchange, self._monotonic(), self._closing), sleep)
         if isinstance(admission, Decision):
             return admission
         if lane.limiter is not None and admission is not None and admission.probing:
@@ -343,18 +368,22 @@ class Driver:
     def teach(self, exchange: Exchange, decision: Decision) -> None:
         """Tells the limiter what an answer said, for who sends by itself."""
         key = self.key_of(exchange)
-        self._teach(self.lane_of(exchange.host), key, key, exchange, None, decision)
+        _perform(self._teach(self.lane_of(exchange.host), key, key, exchange, None, decision), time.sleep)
 
     def _admit(
         self, lane: Lane, key: str | bytes, exchange: Exchange, started: float, closing: threading.Event
-    ) -> Generator[Sleep, object, Outcome | Decision | None]:
+    ) -> Generator[Ask | Sleep, Any, Outcome | Decision | None]:
         """Waits for the limiter's permit; a DEFER decision when that takes longer than the caller allows."""
         policy, limiter = lane.policy, lane.limiter
         if limiter is None:
             return None
         told = False
         while True:
-            outcome = limiter.contact(key, probe_timeout=PROBE_TIMEOUT_SECONDS)
+            timeout: dict[str, Any] = {"probe_timeout": PROBE_TIMEOUT_SECONDS}
+            if lane.is_remote:
+                outcome: Outcome = yield Ask(limiter, "contact", (key,), timeout)
+            else:
+                outcome = limiter.contact(key, **timeout)
             if outcome.allowed:
                 return outcome
             wait = max(outcome.retry_after, SHORTEST_SLEEP_SECONDS)
@@ -416,7 +445,7 @@ class Driver:
         exchange: Exchange,
         outcome: Outcome | None,
         decision: Decision | None,
-    ) -> None:
+    ) -> Generator[Ask, Any, None]:
         """Tells the limiter what the answer said, or that none came: either way a probe is over."""
         limiter = lane.limiter
         if limiter is None:
@@ -426,13 +455,20 @@ class Driver:
         if lane.names_buckets and quota is not None and quota.bucket is not None:
             counted_in = self._buckets.learn(key, exchange.method, exchange.target, quota.bucket)
         if decision is not None:
-            quota = self._ledger.corrected(limiter, counted_in, decision)
+            quota = self._ledger.corrected(limiter, counted_in, decision, outcome if lane.is_remote else None)
+        calls: list[Ask] = []
         if quota is not None:
-            limiter.sync(counted_in, quota, outcome=outcome if counted_in == counter else None)
+            mine = {"outcome": outcome if counted_in == counter else None}
+            calls.append(Ask(limiter, "sync", (counted_in, quota), mine))
         if outcome is not None and outcome.probing and (quota is None or counted_in != counter):
-            limiter.sync(counter, Quota())
+            calls.append(Ask(limiter, "sync", (counter, Quota()), {}))
         if decision is not None and self._is_penalty(decision):
-            limiter.penalize(counted_in, decision.wait)
+            calls.append(Ask(limiter, "penalize", (counted_in, decision.wait), {}))
+        for call in calls:
+            if lane.is_remote:
+                yield call
+            else:
+                getattr(limiter, call.call)(*call.arguments, **call.named)
 
     @staticmethod
     def _is_penalty(decision: Decision) -> bool:
@@ -482,6 +518,26 @@ class Driver:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+
+Result = TypeVar("Result")
+
+
+def _perform(flow: Generator[Ask | Sleep, Any, Result], sleep: Callable[[float], object]) -> Result:
+    """Runs a part of a flow where waiting blocks."""
+    answer: object = None
+    try:
+        while True:
+            instruction = flow.send(answer)
+            if isinstance(instruction, Ask):
+                answer = getattr(instruction.limiter, instruction.call)(
+                    *instruction.arguments, **instruction.named
+                )
+            else:
+                answer = sleep(instruction.seconds)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
 
 
 def is_asked(policy: Policy, answer: object) -> bool:

@@ -5,6 +5,7 @@ A flow is a generator that does nothing itself. It yields what is to be done and
     yields               is sent back
     Send(attempt)        the client's own response, or the exception that it raised
     Look(response)       the beginning of its body, or None; its reader will still find all of it
+    Ask(limiter, ...)    what the limiter answered, or the exception that it raised is thrown in
     Sleep(seconds, ...)  nothing, when the time has passed or the client was closed
     Discard(response)    nothing, when the response's connection has been given back
 
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from bide.policy import Decision, Failure
 
 __all__ = [
+    "Ask",
     "Cause",
     "Discard",
     "Exchange",
@@ -58,6 +60,16 @@ class Look(NamedTuple):
     response: object
 
 
+class Ask(NamedTuple):
+    """Call a limiter whose counters are elsewhere: the answer is on its way for a while, and holds up no event loop."""
+
+    limiter: object
+    call: str
+    """Name of the method; "_async" behind it is its twin for event loops."""
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+
 class Sleep(NamedTuple):
     """Wait before going on; what ``on_wait`` is called with.
 
@@ -93,7 +105,7 @@ class Verdict(NamedTuple):
     decision: Decision
 
 
-Flow = Generator[Send | Look | Sleep | Discard, object, Verdict]
+Flow = Generator[Send | Look | Ask | Sleep | Discard, Any, Verdict]
 
 
 class Exchange(NamedTuple):
@@ -135,6 +147,14 @@ def drive(
                 sleep(instruction.seconds)
             elif isinstance(instruction, Look):
                 answer = look(instruction.response)
+            elif isinstance(instruction, Ask):
+                try:
+                    answer = getattr(instruction.limiter, instruction.call)(
+                        *instruction.arguments, **instruction.named
+                    )
+                except Exception as error:
+                    instruction = flow.throw(error)
+                    continue
             else:
                 discard(instruction.response)
             instruction = flow.send(answer)
@@ -166,6 +186,14 @@ async def drive_async(
                 await sleep(instruction.seconds)
             elif isinstance(instruction, Look):
                 answer = await look(instruction.response)
+            elif isinstance(instruction, Ask):
+                try:
+                    answer = await getattr(instruction.limiter, f"{instruction.call}_async")(
+                        *instruction.arguments, **instruction.named
+                    )
+                except Exception as error:
+                    instruction = flow.throw(error)
+                    continue
             else:
                 await discard(instruction.response)
             instruction = flow.send(answer)

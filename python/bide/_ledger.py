@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bide.limiter import Limiter
+    from bide.limiter import Limiter, Outcome
     from bide.policy import Decision, Quota
 
 __all__ = ["Ledger"]
@@ -50,8 +50,11 @@ class Ledger:
             else:
                 self._under_way.pop(mark, None)
 
-    def corrected(self, limiter: Limiter, key: str | bytes, decision: Decision) -> Quota | None:
-        """The governing quota of a decision, as the limiter should learn it.
+    def corrected(
+        self, limiter: Limiter, key: str | bytes, decision: Decision, admission: Outcome | None = None
+    ) -> Quota | None:
+        """The governing quota of a decision, as the limiter should learn it. What it believes itself is asked of it, or
+        stands in ``admission``, where asking takes a round trip.
 
         The end of a stated wait alone is no window: it must not move the one that the limiter counts in.
         """
@@ -69,6 +72,6 @@ class Ledger:
             if self._truncates:
                 quota = quota.replace(reset_after=reset_after + FRACTION_SECONDS)
         under_way = self._under_way.get(hash(key), 0)
-        if remaining and under_way and remaining < limiter.peek(key).remaining:
+        if remaining and under_way and remaining < (admission or limiter.peek(key)).remaining:
             quota = quota.replace(remaining=max(remaining - under_way, 0))
         return quota

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 import bide
 from bide._driver import Cause, Discard, Driver, Exchange, Flow, Look, Send, Sleep, Verdict, deferred, drive
+from bide._flow import Ask
 from bide.testing import FakeClock
 
 GET = Exchange(method="GET", host="api.example", request=None, authorization="Bearer ABCD")
@@ -338,3 +341,57 @@ def test_a_body_that_no_rule_asks_for_is_left_alone(policy: bide.Policy, respons
     driver = Driver(policy.replace(retries=0), limiter=False, clock=time)
     done, _ = play(driver.flow(GET), [response], time)
     assert not any(isinstance(step, Look) for step in done)
+
+
+class RemoteLimiter:
+    """A limiter whose calls take a round trip: on an event loop only their twins may be used."""
+
+    class store:
+        is_remote = True
+
+    def __init__(self, limiter: bide.Limiter) -> None:
+        self._limiter = limiter
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "contact":
+            return self._limiter.contact
+        assert name.endswith("_async"), f"{name} would hold up the event loop"
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append(name)
+            await asyncio.sleep(0)
+            return getattr(self._limiter, name.removesuffix("_async"))(*arguments, **named)
+
+        return call
+
+
+def test_a_limiter_that_is_elsewhere_is_asked_without_holding_up_the_event_loop() -> None:
+    time = clock()
+    limiter = RemoteLimiter(bide.Limiter("1200/minute", clock=time))
+    driver = clever(time, limiter=limiter)
+    answers = iter([bide.Reply(429, fields(0, START_AT + 3)), bide.Reply(200, fields(1199, START_AT + 63))])
+
+    async def send(_: int) -> object:
+        return next(answers)
+
+    async def discard(_: object) -> None: ...
+
+    async def look(_: object) -> None: ...
+
+    verdict = asyncio.run(driver.run_async(GET, send, discard, look, time.sleep_async))
+    assert verdict.decision.action is bide.Action.PROCESS
+    assert limiter.calls[:3] == ["contact_async", "sync_async", "penalize_async"]
+    assert limiter.calls[-2:] == ["contact_async", "sync_async"]
+
+
+def test_a_store_that_is_down_is_told_to_the_caller_and_the_response_given_back() -> None:
+    time = clock()
+    limiter = RemoteLimiter(bide.Limiter("1200/minute", clock=time))
+    flow = clever(time, limiter=limiter).flow(GET)
+    assert isinstance(next(flow), Ask)
+    assert flow.send(limiter.contact("key")) == Send(1)
+    assert isinstance(flow.send(reply := bide.Reply(200, fields(7, START_AT + 60))), Ask)
+    assert flow.throw(bide.StoreError("down")) == Discard(reply)
+    with pytest.raises(bide.StoreError):
+        flow.send(None)
