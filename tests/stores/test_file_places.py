@@ -4,6 +4,7 @@ Places that need a full disk or a read-only file system are made in a mount name
 """
 
 import os
+import pickle
 import shutil
 import socket
 import stat
@@ -235,6 +236,14 @@ def test_one_store_object_serves_limiters_that_fit_each_other(tmp_path: Path) ->
         bide.Limiter("2/hour", store=store)
     with pytest.raises(bide.StoreError, match="another max_keys"):
         bide.Limiter("2/minute", store=store, max_keys=9)
+
+
+def test_a_store_object_goes_to_another_process_as_its_path(tmp_path: Path) -> None:
+    store = bide.FileStore(tmp_path / "limits.bide")
+    limiter = bide.Limiter("2/minute", store=store)
+    arrived = pickle.loads(pickle.dumps(store))
+    assert bide.Limiter("2/minute", store=arrived).try_acquire("a", 2)
+    assert not limiter.try_acquire("a")
 
 
 def test_a_store_on_a_callers_clock_is_not_one_on_the_systems(tmp_path: Path) -> None:

@@ -127,6 +127,10 @@ class FileStore:
     def __str__(self) -> str:
         return SCHEME + self.path
 
+    def __reduce__(self) -> tuple[type[FileStore], tuple[str]]:
+        """For another process: its path, to be opened there."""
+        return FileStore, (self.path,)
+
     def open(self, given: Settings, clock: Clock | None) -> FileStore:
         """Opens the file, or makes it, for the first limiter; a later one has to fit it."""
         windows_ms = tuple(limit.window_ms for limit in given.limits)
