@@ -1,17 +1,14 @@
 """How the command line is run in these tests: as a process, in a terminal of some width, or in this process."""
 
 import os
-import pty
 import select
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from fcntl import ioctl
 from typing import NamedTuple
 
 import pytest
@@ -65,11 +62,12 @@ def run_here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def run_in_terminal() -> Callable[..., Ran]:
     """Runs the command line with a terminal as its standard streams; ``interrupt`` is what must be seen on it
     before Ctrl-C is typed."""
+    pty, termios, fcntl = map(pytest.importorskip, ("pty", "termios", "fcntl"))
 
     def run(*words: str, columns: int = 80, term: str = "xterm-256color", interrupt: str = "") -> Ran:
         process, terminal = pty.fork()
         if process == 0:
-            ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
             signal.signal(signal.SIGINT, signal.default_int_handler)
             # Given, not inherited: the readline module sets COLUMNS behind Python's back.
             os.execve(sys.executable, [*COMMAND, *words], {**os.environ, "TERM": term, "COLUMNS": ""})

@@ -134,6 +134,7 @@ def test_a_chart_is_an_svg_that_any_reader_of_xml_reads_in_both_schemes(
 
 
 def test_a_chart_is_a_png_where_pillow_is(run_here: Run, tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
     chart = tmp_path / "chart.PNG"
     assert run_here("simulate", *SMALL, "--chart", str(chart)).code == 0
     data = chart.read_bytes()
@@ -219,6 +220,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(run_here: Run, words: list[str], 
 
 def test_a_png_holds_what_was_drawn(run_here: Run, tmp_path: Path) -> None:
     """Colours of all three roles stand in the picture."""
+    pytest.importorskip("PIL")
     chart = tmp_path / "chart.png"
     assert run_here("simulate", *SMALL, "--chart", str(chart)).code == 0
     from PIL import Image

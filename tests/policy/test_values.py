@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import bide
 from bide.policy import (
     CLEVER,
     HTTP,
@@ -150,3 +151,9 @@ def test_importing_the_policy_is_light() -> None:
     )
     added = set(loaded.stdout.split()) - set(bare.stdout.split())
     assert not added & {"dataclasses", "typing", "re", "json", "inspect", "datetime", "tomllib", "difflib"}
+
+
+def test_whole_numbers_are_numbers_for_every_argument_of_a_decision() -> None:
+    reply = bide.Reply(429, {"Retry-After": "3"})
+    whole = bide.decide(reply, now=1_700_000_000, elapsed=0, draw=0)
+    assert whole == bide.decide(reply, now=1_700_000_000.0, elapsed=0.0, draw=0.0)
