@@ -89,7 +89,7 @@ def test_a_fork_in_the_midst_of_other_threads_calls_leaves_no_lock_held(make: Ma
 
     def hammer() -> None:
         while not stop.is_set():
-            limiter.try_acquire_many(["a"] * 50)
+            limiter.try_acquire_many(["another key"] * 50)
 
     threads = [threading.Thread(target=hammer) for _ in range(3)]
     for thread in threads:
