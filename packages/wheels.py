@@ -29,6 +29,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
+BUILT: list[Path] = []
+"""The wheels of this run."""
 LARGEST_NATIVE = 600 * 1024
 """Bytes that the native wheel may have."""
 
@@ -191,7 +193,8 @@ def built(name: str, pattern: str, python: str, settings: Sequence[str]) -> Path
         *(f"--config-settings={setting}" for setting in settings), str(ROOT),
         environ={"RUSTFLAGS": paths, "CARGO_TARGET_DIR": str(ROOT / "target" / "wheels")},
     )  # fmt: skip
-    return newest(pattern)
+    BUILT.append(newest(pattern))
+    return BUILT[-1]
 
 
 def pack_tightly(*wheels: Path) -> None:
@@ -242,9 +245,9 @@ def tried(
 
 
 def same_metadata() -> None:
-    """Whatever wheel pip takes, it is the same project."""
+    """Whatever wheel of this run pip takes, it is the same project."""
     found = {}
-    for wheel in DIST.glob("*.whl"):
+    for wheel in BUILT:
         with zipfile.ZipFile(wheel) as archive:
             (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
             found[wheel.name] = message_from_bytes(archive.read(path)).items()
