@@ -275,7 +275,9 @@ class Driver:
         sleep: Callable[[float], Awaitable[object]],
     ) -> Verdict:
         """One request from beginning to end on an event loop."""
-        return await drive_async(self.flow(exchange), send, sleep, discard, look)
+        limiter = self.lane_of(exchange.host).limiter
+        takes_trips = limiter is not None and getattr(limiter.store, "is_remote", False)
+        return await drive_async(self.flow(exchange), send, sleep, discard, look, takes_trips)
 
     def flow(self, exchange: Exchange, closing: threading.Event | None = None) -> Flow:
         """The retry loop for one request; ``closing`` ends its waits."""

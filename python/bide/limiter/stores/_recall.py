@@ -268,7 +268,15 @@ class Recall:
 
     def learn(self, key: Key, mark: int, answer: Answer, lease: int | None = None) -> bool:
         """Remembers a key's words; one that is used up is refused here until its window ends."""
-        remembered = self.remember(mark, answer, lease)
+        before = self._known.get(mark)
+        remembered = self.remember(key, mark, answer, lease)
+        if (
+            before is not None
+            and self._lease
+            and self._moved(before.words, answer.words)
+            and self.leased(key)
+        ):
+            self._local.reset(key)  # A lease is of a window that the limited server has said to be over.
         if lease:
             return remembered
         if not self._lease and len(answer.words) == 1 and answer.words[0][1] < self.rules[0].limit:
@@ -285,15 +293,24 @@ class Recall:
             self._local.sync(key, NOTHING)  # What was held open for this call's lease is over.
         return remembered
 
-    def remember(self, mark: int, answer: Answer, lease: int | None = None) -> bool:
+    def _moved(self, old: Words, new: Words) -> bool:
+        return any(
+            abs(before[0] - after[0]) > rule.blur_ms
+            for before, after, rule in zip(old, new, self.rules, strict=True)
+        )
+
+    def remember(self, key: Key, mark: int, answer: Answer, lease: int | None = None) -> bool:
         """Keeps what a reply told, unless as many keys as can be are kept already."""
         before = self._known.get(mark)
         if before is None:
             if len(self._known) >= self._most_known and not self._sweep():
                 self.overflowed += 1
                 return False
-        elif lease is None:
-            lease = before.lease
+        else:
+            if lease is None:
+                lease = before.lease
+            if self._moved(before.words, answer.words) and self.leased(key):
+                self._local.reset(key)  # A lease of a window that is over, as the limited server has said.
         known = Known(answer, self.monotonic(), lease or 0)
         if before is not None and before.highest > known.words:
             known.keep_highest(before)

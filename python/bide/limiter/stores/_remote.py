@@ -265,7 +265,7 @@ class Remote:
             answer = yield from self._ask(PEEK, key, mark)
         except StoreError as error:
             return self._without(error, key, 1, None, looks=True)
-        self._recall.remember(mark, answer)
+        self._recall.remember(key, mark, answer)
         leased = self._recall.leased(key)
         words = tuple((stop, count - leased if count <= FULL else count) for stop, count in answer.words)
         return self._recall.outcome(mark, 1, None, answer.now_ms, words)
