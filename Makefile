@@ -37,8 +37,10 @@ test-python: setup
 	@$(BIN)/python -m pytest -q
 
 test-rust:
-	@echo "test: the Rust suite"
+	@echo "test: the Rust suite, then the model checker at preemption bound 2"
 	@cargo test --quiet --locked --package bide-core
+	@RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --quiet --locked --profile checked --package bide-core \
+	  --target-dir target/loom --test loom
 
 proof: setup ## the long proof: the model checker at bound 3 and with three threads, a file store whose users are killed, Miri, ThreadSanitizer, fuzzing
 	@./rust/proof

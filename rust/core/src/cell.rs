@@ -16,7 +16,7 @@
 //!
 //! Rules of this file
 //! - An ordering has its happens-before sentence beside it and a loom test behind it (`docs/proof.md`).
-//! - No SeqCst access: loads are Acquire, swaps AcqRel. The fence is in [`publish_before_looking`] alone.
+//! - No SeqCst access, and no ordering that nothing needs. The fence is in [`publish_before_looking`] alone.
 //! - A swap on a word may go astray: its thread slept, the slot has another owner, and the word has come to the
 //!   very value that the thread had seen. [`Slot::hit`] finds out afterwards, from the id. A stray must only make a
 //!   count too high or an end later; it is never undone, because undoing can go astray too. Hence [`Change::Write`]
@@ -161,18 +161,20 @@ impl<'a> Slot<'a> {
         self.word.load(Ordering::Acquire)
     }
 
-    // AcqRel: Release publishes all that was done to the slot before (the mark above all) to whoever reads the new
-    // id; Acquire, because the steps of the state before must be seen by the steps that follow.
+    // Release publishes all that was done to the slot before (the mark above all) to whoever reads the new id. No Acquire:
+    // an id does not come back, so that the swap reads the very store that the load before it has acquired. Relaxed
+    // on failure: what was there is not used.
     fn swap_id(self, from: Id, to: Id) -> bool {
-        self.id.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.id.compare_exchange(from.0, to.0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     // AcqRel. Release: a claimer whose mark goes over this word has seen what the caller did before. Acquire: a
     // caller whose swap comes after the claimer's mark (in the word's one order) sees CLOSING when it validates, even
-    // when the mark had the same value: that is why the claimer swaps and never merely reads.
+    // when the mark had the same value: that is why the claimer swaps and never merely reads. Relaxed on failure, as
+    // above.
     #[inline]
     fn swap_word(self, from: u64, to: u64) -> bool {
-        self.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// The hot path: changes the word of the slot's `owner` as `decide` says, in one swap.
@@ -297,10 +299,11 @@ impl<'a> Overflow<'a> {
     }
 
     /// The word.
-    // Acquire: with the Release of the swap below; what orders it against a key's entry is the fence.
+    // Relaxed, as the swap below: one order of all changes of this word is what bounds the count, and what orders it
+    // against a key's entry is the fence.
     #[must_use]
     pub fn word(self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Changes the word as `decide` says.
@@ -311,9 +314,7 @@ impl<'a> Overflow<'a> {
                 Change::Keep | Change::Busy => return (word, false),
                 Change::Write(next) | Change::Replace { next, .. } => next,
             };
-            // AcqRel: one order of all changes of this word is what bounds the count; Release and Acquire carry
-            // nothing else that a reader uses.
-            if self.0.compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if self.0.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return (next, true);
             }
         }

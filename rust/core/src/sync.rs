@@ -50,34 +50,47 @@ mod checked {
     }
 
     /// loom's atomic, counting its thread's accesses.
+    ///
+    /// loom 0.7 remembers one access of each atomic to find out which orders of two threads it must try. In "load, then
+    /// swap" a thread's own load hides the other thread's from the swap, and orders are left out: a test of two threads
+    /// came down to one execution. So before a load comes a swap that always fails: it depends on every other load's, and
+    /// writes nothing that could order memory.
     #[derive(Debug)]
-    pub struct AtomicU64(loom::sync::atomic::AtomicU64);
+    pub struct AtomicU64 {
+        value: loom::sync::atomic::AtomicU64,
+        crossing: loom::sync::atomic::AtomicU64,
+    }
 
     #[expect(missing_docs, reason = "as in the standard library")]
     impl AtomicU64 {
         #[must_use]
         pub fn new(value: u64) -> Self {
-            Self(loom::sync::atomic::AtomicU64::new(value))
+            Self {
+                value: loom::sync::atomic::AtomicU64::new(value),
+                crossing: loom::sync::atomic::AtomicU64::new(0),
+            }
         }
 
         pub fn load(&self, order: Ordering) -> u64 {
             step();
-            self.0.load(order)
+            let crossed = self.crossing.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
+            debug_assert!(crossed.is_err());
+            self.value.load(order)
         }
 
         pub fn store(&self, value: u64, order: Ordering) {
             step();
-            self.0.store(value, order);
+            self.value.store(value, order);
         }
 
         pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
             step();
-            self.0.fetch_add(value, order)
+            self.value.fetch_add(value, order)
         }
 
         pub fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
             step();
-            self.0.fetch_or(value, order)
+            self.value.fetch_or(value, order)
         }
 
         pub fn compare_exchange(
@@ -88,7 +101,7 @@ mod checked {
             failure: Ordering,
         ) -> Result<u64, u64> {
             step();
-            self.0.compare_exchange(current, new, success, failure)
+            self.value.compare_exchange(current, new, success, failure)
         }
     }
 }
