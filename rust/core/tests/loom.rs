@@ -534,7 +534,7 @@ fn a_header_is_seen_whole_or_not_at_all() {
     explore(|| {
         let words = Layout::new(1, 1).words();
         let buffer: Arc<Vec<_>> = Arc::new((0..words).map(|_| AtomicU64::new(0)).collect());
-        let origin = Origin { secret: [1, 2], created_ns: 3, created_unix_ms: 4, boot_id: [5, 6] };
+        let origin = Origin { secret: [1, 2], created_unix_ms: 3, boot: 4, base_ns: 5 };
         let open =
             move |buffer: &[AtomicU64]| Header::open(buffer, 1, &[WINDOW], || origin).map(|(_, read)| read);
         let other = buffer.clone();
