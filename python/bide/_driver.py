@@ -275,9 +275,7 @@ class Driver:
         sleep: Callable[[float], Awaitable[object]],
     ) -> Verdict:
         """One request from beginning to end on an event loop."""
-        limiter = self.lane_of(exchange.host).limiter
-        takes_trips = limiter is not None and getattr(limiter.store, "is_remote", False)
-        return await drive_async(self.flow(exchange), send, sleep, discard, look, takes_trips)
+        return await drive_async(self.flow(exchange), send, sleep, discard, look)
 
     def flow(self, exchange: Exchange, closing: threading.Event | None = None) -> Flow:
         """The retry loop for one request; ``closing`` ends its waits."""

@@ -171,17 +171,11 @@ async def drive_async(
     sleep: Callable[[float], Awaitable[object]],
     discard: Callable[[object], Awaitable[object]],
     look: Callable[[object], Awaitable[bytes | None]],
-    takes_trips: bool = False,
 ) -> Verdict:
-    """Drives a flow on an event loop: ``drive``, word for word, with ``await``.
-
-    ``takes_trips``: its limiter asks a server, so that each step is made in a thread and blocks no loop.
-    """
+    """Drives a flow on an event loop: ``drive``, word for word, with ``await``."""
     try:
-        instruction = await in_a_thread(flow, None) if takes_trips else next(flow)
+        instruction = next(flow)
         while True:
-            if isinstance(instruction, Verdict):
-                return instruction
             answer: object = None
             if isinstance(instruction, Send):
                 try:
@@ -202,28 +196,9 @@ async def drive_async(
                     continue
             else:
                 await discard(instruction.response)
-            instruction = await in_a_thread(flow, answer) if takes_trips else flow.send(answer)
+            instruction = flow.send(answer)
     except StopIteration as stop:
         verdict: Verdict = stop.value
         return verdict
     finally:
         flow.close()
-
-
-async def in_a_thread(flow: Flow, answer: object) -> Send | Look | Sleep | Discard | Verdict:
-    """A flow's next instruction, or its verdict. One who cancels waits until the step has been made."""
-    import asyncio
-
-    def step() -> Send | Look | Sleep | Discard | Verdict:
-        try:
-            return flow.send(answer)
-        except StopIteration as stop:  # which cannot pass through a future
-            verdict: Verdict = stop.value
-            return verdict
-
-    made = asyncio.ensure_future(asyncio.to_thread(step))
-    try:
-        return await asyncio.shield(made)
-    except asyncio.CancelledError:
-        await asyncio.wait([made])
-        raise

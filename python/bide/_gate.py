@@ -17,7 +17,7 @@ import functools
 import logging
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from ipaddress import ip_address, ip_network
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypedDict, TypeVar, cast
@@ -181,6 +181,8 @@ class Rule(NamedTuple, Generic[Text]):
 
     name: str
     take: Callable[[Key], Outcome]
+    take_async: Callable[[Key], Awaitable[Outcome]] | None
+    """Where the counters are elsewhere: a call is on its way for a while, and holds up no event loop."""
     fields: Callable[[Outcome, bool], Fields[Text]]
     """The fields of an answer, given the outcome and whether it is refused."""
 
@@ -387,6 +389,8 @@ class Gate(Generic[Request, Text]):
 
         self._choose: Callable[[Request], Limits | None] | None = None
         self._chosen: dict[object, Rule[Text]] = {}
+        self.takes_trips = False
+        """A rule's counters may be elsewhere."""
         self._default: Rule[Text] | None = None
         self._set_limits(limits, options.get("limiter"), options.get("paths"))
 
@@ -405,7 +409,7 @@ class Gate(Generic[Request, Text]):
                 raise ValueError("limiter: it has limits of its own; pass the one or the others")
             self._default = self._rule(limiter, self._name)
         elif len(limits) == 1 and callable(limits[0]):
-            self._choose = limits[0]
+            self._choose, self.takes_trips = limits[0], True
         elif limits:
             given = cast("tuple[Limits, ...]", limits)
             several = cast("tuple[str | Limit, ...]", limits)
@@ -443,7 +447,10 @@ class Gate(Generic[Request, Text]):
             limits = Limiter(*read, store=self._store, max_keys=self._max_keys, name=name)
         if limits._settings.learn:
             raise ValueError("limiter: a learning one has no number of its own to hold clients to")
-        return Rule(name, limits.take, fields_of(limits, name, self._fields, self._wire))
+        take_async = None
+        if getattr(limits.store, "is_remote", False):
+            take_async, self.takes_trips = limits.take_async, True
+        return Rule(name, limits.take, take_async, fields_of(limits, name, self._fields, self._wire))
 
     def _rule_of(self, request: Request) -> Rule[Text] | None:
         if self._paths or self._prefixes:
@@ -473,13 +480,28 @@ class Gate(Generic[Request, Text]):
             None when it is exempt. Else whether it is refused, the fields to add to its response, which are
             None when a gate further out adds them or this one sends none, and the outcome.
         """
+        asked = self._asked(request)
+        return None if asked is None else self._entry(request, asked[0], asked[0].take(asked[1]))
+
+    async def enter_async(self, request: Request) -> Entry[Text] | tuple[bool, None, Outcome] | None:
+        """As ``enter``, for an event loop: needed where ``takes_trips``."""
+        asked = self._asked(request)
+        if asked is None:
+            return None
+        rule, key = asked
+        outcome = rule.take(key) if rule.take_async is None else await rule.take_async(key)
+        return self._entry(request, rule, outcome)
+
+    def _asked(self, request: Request) -> tuple[Rule[Text], Key] | None:
         rule = self._only or self._rule_of(request)
         if rule is None:
             return None
         key = self._key(request)
-        if self._is_exempt is not None and self._is_exempt(key):
-            return None
-        outcome = rule.take(key)
+        return None if self._is_exempt is not None and self._is_exempt(key) else (rule, key)
+
+    def _entry(
+        self, request: Request, rule: Rule[Text], outcome: Outcome
+    ) -> Entry[Text] | tuple[bool, None, Outcome]:
         refused = False
         if not outcome.allowed:
             refused = not self._report_only

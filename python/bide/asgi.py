@@ -132,12 +132,13 @@ class RateLimit:
         if not callable(app):
             raise TypeError('the application comes first: RateLimit(app, "100/second")')
         self._app = app
-        self._enter = Gate(limits, OCTETS, path_of, default_key, options).enter
+        gate = Gate(limits, OCTETS, path_of, default_key, options)
+        self._enter, self._enter_async, self._takes_trips = gate.enter, gate.enter_async, gate.takes_trips
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        entry = self._enter(scope)
+        entry = await self._enter_async(scope) if self._takes_trips else self._enter(scope)
         if entry is None:
             return await self._app(scope, receive, send)
         refused, fields, _ = entry
@@ -213,7 +214,7 @@ def limit(
     gate = Gate(limits, OCTETS, path_of, default_key, options)
 
     async def rate_limit(request: Request, response: Response) -> None:
-        entry = gate.enter(request.scope)
+        entry = await gate.enter_async(request.scope)
         if entry is None:
             return
         refused, fields, _ = entry
