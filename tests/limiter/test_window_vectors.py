@@ -18,6 +18,16 @@ def packed(word: list[Any] | None) -> int | None:
     return None if word is None else window.pack(word[0], COUNTS.get(word[1], word[1]))
 
 
+def test_the_word_and_its_marks_are_those_of_the_table() -> None:
+    names = ("full", "ended", "probing", "syncing", "max_window_ms", "latest_ms", "probe_timeout_ms")
+    assert {name: getattr(window, name.upper()) for name in names} == TABLE["constants"]
+    assert window.pack(3, 5) == 3 * 2**26 + 5
+
+
+def test_a_reply_is_to_a_request_that_cost_one_where_nothing_else_is_said() -> None:
+    assert window.Reply() == window.Reply(remaining=None, end=None, cost=1, taken_end=None)
+
+
 @pytest.mark.parametrize(
     "vector", TABLE["vectors"], ids=lambda vector: f"{vector['function']}: {vector['name']}"
 )

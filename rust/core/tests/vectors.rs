@@ -6,7 +6,19 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Table {
+    constants: Constants,
     vectors: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct Constants {
+    full: u64,
+    ended: u64,
+    probing: u64,
+    syncing: u64,
+    max_window_ms: u64,
+    latest_ms: u64,
+    probe_timeout_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +91,15 @@ fn every_vector_gives_the_word_that_it_says() {
     let text = include_str!("../../../tests/vectors/window.json");
     let table: Table = serde_json::from_str(text).expect("window.json reads");
     assert!(table.vectors.len() > 100);
+    let constants = table.constants;
+    assert_eq!(window::FULL, constants.full);
+    assert_eq!(window::ENDED, constants.ended);
+    assert_eq!(window::PROBING, constants.probing);
+    assert_eq!(window::SYNCING, constants.syncing);
+    assert_eq!(window::MAX_WINDOW_MS, constants.max_window_ms);
+    assert_eq!(window::LATEST_MS, constants.latest_ms);
+    assert_eq!(window::PROBE_TIMEOUT_MS, constants.probe_timeout_ms);
+    assert_eq!(window::pack(3, 5), 3 * (1 << 26) + 5);
     for vector in &table.vectors {
         let fields =
             vector.rule.unwrap_or(RuleFields { limit: 1, window_ms: 1, grid: false, learning: false });
