@@ -27,7 +27,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -88,7 +88,7 @@ def nanoseconds(connections: list[Any]) -> float:
 
 
 @contextmanager
-def children(jobs: list[tuple[str, int, int, int | None]]) -> Iterator[list[Any]]:
+def children(jobs: Sequence[tuple[str, int, int, int | None]]) -> Iterator[list[Any]]:
     """A child for each (store, size, worker, core), ready for rounds; yields the connections to them."""
     context = multiprocessing.get_context("spawn")
     connections, processes = [], []
