@@ -234,13 +234,17 @@ def main() -> int:
         path = COPY / "rust" / "core" / "src" / weakening.file
         text = path.read_text()
         if text.count(weakening.old) != 1:
-            raise SystemExit(f"{weakening.name}: {weakening.file} does not have the text that it replaces once")
+            raise SystemExit(
+                f"{weakening.name}: {weakening.file} does not have the text that it replaces once"
+            )
         path.write_text(text.replace(weakening.old, weakening.new))
         failed = noticed_by(weakening.models)
         unnoticed += not failed
         kind = "model" if weakening.models else "test"
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        print(f"| {weakening.name} | {f'{kind} `{failed[0]}`{more}' if failed else '**nothing**'} |", flush=True)
+        print(
+            f"| {weakening.name} | {f'{kind} `{failed[0]}`{more}' if failed else '**nothing**'} |", flush=True
+        )
     return 1 if unnoticed else 0
 
 

@@ -529,12 +529,7 @@ def _perform(flow: Generator[Ask | Sleep, Any, Result], sleep: Callable[[float],
     try:
         while True:
             instruction = flow.send(answer)
-            if isinstance(instruction, Ask):
-                answer = getattr(instruction.limiter, instruction.call)(
-                    *instruction.arguments, **instruction.named
-                )
-            else:
-                answer = sleep(instruction.seconds)
+            answer = instruction.ask() if isinstance(instruction, Ask) else sleep(instruction.seconds)
     except StopIteration as stop:
         result: Result = stop.value
         return result

@@ -69,6 +69,12 @@ class Ask(NamedTuple):
     arguments: tuple[Any, ...]
     named: dict[str, Any]
 
+    def ask(self) -> object:
+        return getattr(self.limiter, self.call)(*self.arguments, **self.named)
+
+    async def ask_async(self) -> object:
+        return await getattr(self.limiter, f"{self.call}_async")(*self.arguments, **self.named)
+
 
 class Sleep(NamedTuple):
     """Wait before going on; what ``on_wait`` is called with.
@@ -149,9 +155,7 @@ def drive(
                 answer = look(instruction.response)
             elif isinstance(instruction, Ask):
                 try:
-                    answer = getattr(instruction.limiter, instruction.call)(
-                        *instruction.arguments, **instruction.named
-                    )
+                    answer = instruction.ask()
                 except Exception as error:
                     instruction = flow.throw(error)
                     continue
@@ -188,9 +192,7 @@ async def drive_async(
                 answer = await look(instruction.response)
             elif isinstance(instruction, Ask):
                 try:
-                    answer = await getattr(instruction.limiter, f"{instruction.call}_async")(
-                        *instruction.arguments, **instruction.named
-                    )
+                    answer = await instruction.ask_async()
                 except Exception as error:
                     instruction = flow.throw(error)
                     continue

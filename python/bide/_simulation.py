@@ -20,7 +20,7 @@ from random import Random
 from typing import NamedTuple
 
 from bide._driver import Discard, Driver, Exchange, Flow, Send, Sleep
-from bide._flow import Look
+from bide._flow import Ask, Look
 from bide.policy import Reply
 
 __all__ = ["ModelServer", "Report", "State", "World", "run"]
@@ -189,8 +189,8 @@ def run(
     def advance(made: Driver, flow: Flow, answer: object) -> None:
         try:
             instruction = next(flow) if answer is None else flow.send(answer)
-            while isinstance(instruction, (Discard, Look)):
-                instruction = flow.send(None)
+            while isinstance(instruction, (Discard, Look, Ask)):
+                instruction = flow.send(instruction.ask() if isinstance(instruction, Ask) else None)
         except StopIteration as stop:
             if getattr(stop.value.answer, "status", None) == 200:
                 successes[server.index(world())] += 1
