@@ -95,8 +95,8 @@ WEAKENINGS = [
     Weakening(
         "the header: loaded without acquire",
         "layout.rs",
-        "self.0[0].load(Ordering::Acquire)".replace("self", "header"),
-        "header.0[0].load(Ordering::Relaxed)",
+        "words[0].load(Ordering::Acquire)",
+        "words[0].load(Ordering::Relaxed)",
         ("header",),
     ),
     Weakening("a swap is not validated", "cell.rs", "if !self.is_still(owner) {", "if false {", LOWERED),
