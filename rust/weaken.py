@@ -88,8 +88,8 @@ WEAKENINGS = [
     Weakening(
         "the header: stored without release",
         "layout.rs",
-        "store(MAGIC, Ordering::Release)",
-        "store(MAGIC, Ordering::Relaxed)",
+        "self.0[0].store(MAGIC, Ordering::Release)",
+        "self.0[0].store(MAGIC, Ordering::Relaxed)",
         ("header",),
     ),
     Weakening(

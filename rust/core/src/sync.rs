@@ -11,12 +11,9 @@ pub use std::{
 };
 
 #[cfg(loom)]
-pub use checked::{AtomicU64, stop_after};
+pub use checked::{AtomicU64, fence, stop_after};
 #[cfg(loom)]
-pub use loom::{
-    hint::spin_loop,
-    sync::atomic::{Ordering, fence},
-};
+pub use loom::{hint::spin_loop, sync::atomic::Ordering};
 
 #[cfg(loom)]
 mod checked {
@@ -26,6 +23,8 @@ mod checked {
     use loom::sync::atomic::Ordering;
 
     loom::thread_local!(static STEPS_LEFT: Cell<Option<usize>> = Cell::new(None));
+
+    loom::lazy_static!(static ref FENCES: Crossing = Crossing::new(););
 
     struct Stopped;
 
@@ -49,32 +48,52 @@ mod checked {
         });
     }
 
+    /// Where threads meet in an order that loom must try both ways: a swap that always fails, so that it writes nothing
+    /// that could order memory.
+    #[derive(Debug)]
+    struct Crossing(loom::sync::atomic::AtomicU64);
+
+    impl Crossing {
+        fn new() -> Self {
+            Self(loom::sync::atomic::AtomicU64::new(0))
+        }
+
+        fn cross(&self) {
+            let crossed = self.0.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
+            debug_assert!(crossed.is_err());
+        }
+    }
+
+    /// loom's fence, where a thread can also be overtaken or stop: loom's own comes at once after what stands before it.
+    pub fn fence(order: Ordering) {
+        step();
+        FENCES.cross();
+        loom::sync::atomic::fence(order);
+    }
+
     /// loom's atomic, counting its thread's accesses.
     ///
     /// loom 0.7 remembers one access of each atomic to find out which orders of two threads it must try. In "load, then
     /// swap" a thread's own load hides the other thread's from the swap, and orders are left out: a test of two threads
-    /// came down to one execution. So before a load comes a swap that always fails: it depends on every other load's, and
-    /// writes nothing that could order memory.
+    /// came down to one execution. So a load crosses every other load there.
     #[derive(Debug)]
     pub struct AtomicU64 {
         value: loom::sync::atomic::AtomicU64,
-        crossing: loom::sync::atomic::AtomicU64,
+        loads: Crossing,
     }
 
     #[expect(missing_docs, reason = "as in the standard library")]
     impl AtomicU64 {
         #[must_use]
         pub fn new(value: u64) -> Self {
-            Self {
-                value: loom::sync::atomic::AtomicU64::new(value),
-                crossing: loom::sync::atomic::AtomicU64::new(0),
-            }
+            // The first use of a static orders memory: it must not be a thread's.
+            let _ = &*FENCES;
+            Self { value: loom::sync::atomic::AtomicU64::new(value), loads: Crossing::new() }
         }
 
         pub fn load(&self, order: Ordering) -> u64 {
             step();
-            let crossed = self.crossing.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
-            debug_assert!(crossed.is_err());
+            self.loads.cross();
             self.value.load(order)
         }
 
