@@ -13,11 +13,13 @@ A leased permit was counted by the server before it is spent here, and its lease
 little earlier by this process' clock, for what clocks and their readings may differ. So no lease lets more pass than
 the limit.
 
-Rules of this file: no I/O, no lock. A key is handed to ``_local``, and kept nowhere.
+Rules of this file: no I/O; one lock, so that of two answers the higher count is kept, which a signal handler may enter
+again. A key is handed to ``_local``, and kept nowhere.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,9 +61,9 @@ class Answer(NamedTuple):
 
 
 def answer_of(reply: bytes, sent_at: float) -> Answer:
-    done, granted, now_ms, *rest = map(int, reply.split())
+    done, granted, seconds, microseconds, *rest = map(int, reply.split())
     words = ((rest[0], rest[1]),) if len(rest) == 2 else tuple(zip(rest[::2], rest[1::2], strict=True))
-    return Answer(done, granted, now_ms, words, sent_at)
+    return Answer(done, granted, seconds * 1_000 + microseconds // 1_000, words, sent_at)
 
 
 class Told(NamedTuple):
@@ -169,6 +171,7 @@ class Recall:
         self._known: dict[int, Known] = {}
         self._asking: dict[int, object] = {}
         self._swept_at = 0.0
+        self._lock = threading.RLock()
         self.denied = self.cached = self.overflowed = 0
 
     # Before a trip -------------------------------------------------------------------------------------------
@@ -312,9 +315,11 @@ class Recall:
             if self._moved(before.words, answer.words) and self.leased(key):
                 self._local.reset(key)  # A lease of a window that is over, as the limited server has said.
         known = Known(answer, self.monotonic(), lease or 0)
-        if before is not None and before.highest > known.words:
-            known.keep_highest(before)
-        self._known[mark] = known
+        with self._lock:
+            latest = self._known.get(mark)
+            if latest is not None and latest.highest > known.words:
+                known.keep_highest(latest)
+            self._known[mark] = known
         return True
 
     def reopen(self, key: Key) -> None:

@@ -1,3 +1,3 @@
--- How a key stands; writes nothing. Reply: 0, 0, now, the words.
+-- How a key stands; writes nothing. Reply: 0, 0, the time, the words.
 
 return reply(0, 0)

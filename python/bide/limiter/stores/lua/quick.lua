@@ -11,7 +11,7 @@ if #ARGV == 9 and ARGV[8] == '0' then
     if now < tonumber(stop) and count <= tonumber(ARGV[3]) then
       word = stop .. ' ' .. count
       redis.call('HSET', KEYS[1], ARGV[4], word)
-      return string.format('1 0 %.0f %s', now, word)
+      return '1 0 ' .. clock[1] .. ' ' .. clock[2] .. ' ' .. word
     end
   end
 end

@@ -1,7 +1,7 @@
 -- Takes a cost from every window, or from none; and, if asked, a lease: permits that the client spends by itself.
 --
 -- ARGV behind the limits: cost; the lease wanted; the time-out in ms of a first contact, -1 for a plain take.
--- Reply: whether it was taken, the lease granted, now, the words. A refusal writes nothing.
+-- Reply: whether it was taken, the lease granted, the time, the words. A refusal writes nothing.
 --
 -- A lease is at most a quarter of what is left, so that none starves the others and the last permits of a window
 -- are counted one by one; near a window's end none is given, so that what it leaves unused is one lease at most.

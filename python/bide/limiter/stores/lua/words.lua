@@ -74,9 +74,10 @@ local function write()
   end
 end
 
--- "first second now end count end count ...": the words as the client is to remember them.
+-- "first second", the server's time as it tells it (seconds, microseconds), "end count end count ...": the words as the
+-- client is to remember them.
 local function reply(first, second)
-  local said = {string.format('%.0f %.0f %.0f', first, second, now)}
+  local said = {string.format('%.0f %.0f %s %s', first, second, clock[1], clock[2])}
   for n = 1, limits do
     said[n + 1] = string.format('%.0f %.0f', stops[n], counts[n])
   end
