@@ -1,0 +1,200 @@
+"""The numbers that a decision turns at, and the defaults that everybody gets: what one more or less would change."""
+
+from __future__ import annotations
+
+import pytest
+
+import bide
+from bide.policy import Backoff, Budget, Dialect, Field, Quota, Refill, When, Window
+from bide.policy._engine import _span
+from bide.policy._fields import (
+    MAX_DIGITS,
+    MAX_FIELD,
+    count,
+    decimal,
+    duration,
+    http_date,
+    iso_8601,
+    readings,
+    whole,
+)
+from bide.policy._wait import governing, used_up
+
+NOW = 1_700_000_000.0
+
+
+def test_the_defaults_that_everybody_gets() -> None:
+    assert Backoff() == Backoff(base=0.5, cap=30.0, jitter="full")
+    assert Budget() == Budget(ratio=0.2, floor=100, period=10.0, since=None, requests=0, retries=0)
+    assert (bide.HTTP.retries, bide.HTTP.max_wait, bide.HTTP.resume_after) == (4, 120.0, 300.0)
+    assert (bide.HTTP.default_wait, bide.HTTP.deadline, bide.HTTP.window) == (None, None, None)
+    assert Dialect() == Dialect(
+        windows=(), waits=(Field("retry-after", ("whole_seconds", "http_date")),), combine="first",
+        refused_when=(When(status=(429,)),), final=(), override=(), wait_on_success=False, clock="date", margin=0.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "last", "beyond"),
+    [
+        (lambda value: Budget(period=value), 86_400.0, 86_400.5),
+        (lambda value: Budget(ratio=value), 100.0, 100.5),
+        (lambda value: Budget(floor=value), 1_000_000, 1_000_001),
+        (lambda value: Budget(floor=value), 0, -1),
+        (lambda value: Budget(ratio=value), 0.0, -0.1),
+        (lambda value: Backoff(base=value), 1e-9, 9e-10),
+        (lambda value: Backoff(cap=value), 999_999_999.9, 1e9),
+        (lambda value: Backoff(cap=value), 0.5, 0.49),
+        (lambda value: Dialect(margin=value), 60.0, 60.5),
+        (lambda value: bide.HTTP.replace(deadline=value), 366 * 86_400.0, 366 * 86_400.5),
+        (lambda value: bide.HTTP.replace(retries=value), 0, -1),
+        (lambda value: bide.decide(bide.Reply(200), now=value), 99_999_999_999.9, 1e11),
+        (lambda value: bide.decide(bide.Reply(200), elapsed=value), 99_999_999_999.9, 1e11),
+        (lambda value: bide.decide(bide.Reply(200), draw=value), 1.0 - 2**-53, 1.0),
+        (lambda value: bide.decide(bide.Reply(200), now=value), 0, -1),
+        (lambda value: bide.decide(bide.Reply(200), attempt=value), 1, 0),
+        (lambda value: Backoff().wait(1, draw=value), 0.0, -0.001),
+        (lambda value: Backoff().wait(value), 1, 0),
+    ],
+)  # fmt: skip
+def test_a_range_ends_where_it_says(make, last, beyond) -> None:  # type: ignore[no-untyped-def]  # a table of any values
+    make(last)
+    with pytest.raises(ValueError, match=r"is|needs"):
+        make(beyond)
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "value"),
+    [
+        (whole, "9" * MAX_DIGITS, 10**32 - 1),
+        (whole, "0" * (MAX_DIGITS + 1), None),
+        (decimal, "1" + "0" * (MAX_DIGITS - 1), 10**31),
+        (decimal, "0" * (MAX_DIGITS + 1), None),
+        (count, "-2", -2),
+        (duration, "1h1m1s", 3661.0),
+        (duration, "3ms", 0.003),
+        (duration, "4us", 0.000004),
+        (duration, "5ns", 0.000000005),
+        (http_date, "Thu, 29 Feb 2024 23:59:60 GMT", 1_709_251_200),
+        (http_date, "Thu, 29 Feb 2023 23:59:59 GMT", None),
+        (iso_8601, "2023-11-14T22:13Z", NOW - 20),
+        (iso_8601, "2023-11-14T22:13:20.5+01:30", NOW - 5400 + 0.5),
+        (iso_8601, "2023-11-14T22:13:20-01:30", NOW + 5400),
+    ],
+)
+def test_a_reader_reads_up_to_its_bound(reader, text: str, value: object) -> None:  # type: ignore[no-untyped-def]  # as above
+    assert reader(text) == (value if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("unix_seconds", "99999999999", 99_999_999_999.0), ("unix_seconds", "100000000000", None),
+        ("unix_milliseconds", "100000000000", 1e8), ("unix_milliseconds", "99999999999", None),
+        ("minutes", "2", 120.0), ("milliseconds", "2", 0.002), ("whole_milliseconds", "2", 0.002),
+    ],
+)  # fmt: skip
+def test_a_time_reader_reads_up_to_its_bound(name: str, text: str, value: float | None) -> None:
+    ((reader, _, _),) = readings((name,))
+    assert reader(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [("999999999", "seconds"), ("1000000000", "unix_seconds"), ("99999999999", "unix_seconds"),
+     ("100000000000", "unix_milliseconds")],
+)  # fmt: skip
+def test_a_unit_is_told_by_its_size_at_the_bounds(text: str, unit: str) -> None:
+    read = [name for reader, _, name in readings(("auto",)) if reader(text) is not None]
+    assert read == [unit]
+
+
+def test_a_field_is_looked_at_up_to_its_bound_and_not_beyond() -> None:
+    digits = "5".rjust(MAX_FIELD, " ")[:MAX_FIELD]
+    assert bide.decide(bide.Reply(429, {"Retry-After": digits}), draw=0.0).wait == 5.0
+    long = "a" * (MAX_FIELD - 2) + ", 5"
+    assert MAX_FIELD == 8192
+    assert (
+        bide.explain(bide.Reply(429, {"Retry-After": long}), draw=0.0)
+        .dropped[0]
+        .meaning.endswith("8192 characters")
+    )
+    exact = "5," + "a" * (MAX_FIELD - 2)
+    assert bide.decide(bide.Reply(429, {"Retry-After": exact}), draw=0.0).wait == 5.0
+
+
+def test_a_decorrelated_backoff_is_never_below_its_base() -> None:
+    backoff = Backoff(base=2.0, cap=16.0, jitter="decorrelated")
+    assert backoff.wait(2, draw=0.9, previous=0.0) == 2.0
+    assert backoff.wait(2, draw=0.5, previous=4.0) == 7.0
+
+
+def test_of_several_readers_of_a_count_the_first_one_counts() -> None:
+    window = Window(limit=Field("a", ("grouped", "whole")), remaining=Field("b"))
+    policy = bide.Policy("x", Dialect(windows=(window,)))
+    decision = bide.decide(bide.Reply(200, {"a": "1,200.00", "b": "3"}), policy)
+    assert decision.quotas[0].limit == 1200.0
+
+
+@pytest.mark.parametrize(
+    ("available", "rate", "wait"),
+    [("0", "2", 0.5), ("1", "2", None), ("0", "0", None), ("-9", "1", 10.0), ("0.5", "1", 0.5),
+     ("0", "0.00000001", None), ("-31622399", "1", 31_622_400.0), ("-31622400", "1", None)],
+)  # fmt: skip
+def test_a_leaky_bucket_states_a_wait_only_where_it_can(
+    available: str, rate: str, wait: float | None
+) -> None:
+    dialect = Dialect(waits=(Refill(available=Field("a"), rate=Field("r")),))
+    decision = bide.decide(
+        bide.Reply(429, {"a": available, "r": rate}), bide.Policy("x", dialect, max_wait=1e9), draw=0.0
+    )
+    assert (decision.wait if decision.source == "a" else None) == (
+        None if wait is None else pytest.approx(wait)
+    )
+
+
+def test_a_wait_too_far_ahead_does_not_hide_the_one_behind_it() -> None:
+    reply = bide.Reply(429, {"Retry-After": "99999999999, 7"})
+    assert bide.decide(reply, draw=0.0).wait == 7.0
+    assert bide.decide(bide.Reply(429, {"Retry-After": "soon, 7"}), draw=0.0).wait == 7.0
+
+
+def test_the_governing_window_is_ranked() -> None:
+    ended = Quota(limit=5, remaining=0)
+    soon, late = Quota(limit=5, remaining=0, reset_after=3.0), Quota(limit=5, remaining=0, reset_after=9.0)
+    little, much = Quota(limit=10, remaining=1), Quota(limit=10, remaining=9)
+    boundless, silent = Quota(remaining=2, reset_after=1.0), Quota(limit=5, reset_after=99.0)
+    order = [late, soon, ended, little, much, boundless, silent, Quota(limit=5, reset_after=2.0)]
+    for index, quota in enumerate(order):
+        assert governing(tuple(reversed(order[index:]))) == quota
+
+
+def test_used_up_windows_are_waited_for_to_the_last_and_unknown_ones_on_a_refusal_alone() -> None:
+    zero, left, unknown = Quota(remaining=0), Quota(remaining=1), Quota(limit=5)
+    assert used_up([(zero, 3.0, "a"), (zero, 9.0, "b"), (zero, 5.0, "c")], False) == (9.0, "b")
+    assert used_up([(left, 3.0, "a"), (unknown, 9.0, "b")], False) == (None, "")
+    assert used_up([(left, 3.0, "a"), (unknown, 9.0, "b")], True) == (9.0, "b")
+    assert used_up([(zero, None, "a"), (unknown, 9.0, "b")], True) == (None, "")
+
+
+@pytest.mark.parametrize("status", [499, 500, 599])
+def test_a_refusal_below_500_was_surely_not_acted_upon(status: int) -> None:
+    policy = bide.Policy("x", Dialect(refused_when=(When(status=(status,)),)))
+    decision = bide.decide(bide.Reply(status, method="POST"), policy, draw=0.5)
+    assert decision.action is (bide.Action.RETRY if status < 500 else bide.Action.FAIL)
+
+
+def test_without_elapsed_the_first_try_has_the_whole_deadline() -> None:
+    policy = bide.HTTP.replace(deadline=5.0)
+    reply = bide.Reply(429, {"Retry-After": "5"})
+    assert bide.decide(reply, policy, draw=0.0).action is bide.Action.RETRY
+    assert bide.decide(reply, policy, elapsed=0.5, draw=0.0).action is bide.Action.DEFER
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(1.5, "1.5 s"), (119.9, "119.9 s"), (120.0, "2 min"), (7199.0, "120 min"), (7200.0, "2 h"),
+     (172_799.0, "48 h"), (172_800.0, "2 days"), (216_000.0, "2.5 days")],
+)  # fmt: skip
+def test_a_span_is_told_in_its_own_unit(seconds: float, words: str) -> None:
+    assert _span(seconds) == words
