@@ -201,8 +201,8 @@ impl<'a> Header<'a> {
         if buffer.is_empty() {
             return Err(too_small);
         }
-        // Acquire, with the Release of the magic in `make`: whoever sees it sees the whole header.
-        if buffer[0].load(Ordering::Acquire) == 0 {
+        // Relaxed: `read` acquires it.
+        if buffer[0].load(Ordering::Relaxed) == 0 {
             if buffer.len() < needed {
                 return Err(too_small);
             }
@@ -230,7 +230,7 @@ impl<'a> Header<'a> {
             return Err(LayoutError::TooSmall { needed: WORDS_OF_A_PAGE * 8, given: buffer.len() * 8 });
         };
         let header = Self(words);
-        // Acquire: as in `open`.
+        // Acquire, with the Release of the magic in `make`: whoever sees it sees the whole header.
         if words[0].load(Ordering::Acquire) != MAGIC {
             return Err(LayoutError::Foreign);
         }
