@@ -115,7 +115,7 @@ def test_the_same_bytes_give_the_same_decision(
             witness.seen.clear()
             clock = FakeClock(unix=recorded.now)
             with pytest.raises(Seen):
-                client(server.url, policy=policy, clock=clock, on_decision=end, tls=tls, timeout=2.0)
+                client(server.url, policy=policy, clock=clock, on_decision=end, tls=tls, timeout=1.0)
             assert len(server.requests) == count, recorded.id
             assert len(witness.seen) == 1, recorded.id
             response, arguments, decision = witness.seen[0]
