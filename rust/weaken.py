@@ -216,7 +216,7 @@ def noticed_by(models: tuple[str, ...]) -> list[str]:
     command += ["--target-dir", str(target), *(("--test", "loom", "--", *models) if models else ("--tests",))]
     run = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, check=False)
     # A model that fails in several of its threads at once ends by an abort: then only the panic names it.
-    failed = set(re.findall(r"^    (\S+)$", run.stdout, re.MULTILINE))
+    failed = set(re.findall(r"^    ([a-z_][a-z0-9_:]+)$", run.stdout, re.MULTILINE))
     failed |= set(re.findall(r"^thread '([a-z_:]+)'.* panicked at", run.stdout + run.stderr, re.MULTILINE))
     if run.returncode and not failed:
         raise SystemExit(f"it does not build or run:\n{run.stdout}\n{run.stderr}")
