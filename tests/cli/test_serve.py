@@ -127,7 +127,7 @@ def test_the_same_seed_makes_the_same_answers(stand_in: Callable[..., Any]) -> N
 def test_past_the_limit_a_window_answers_429_with_an_empty_body_until_it_ends(
     stand_in: Callable[..., Any],
 ) -> None:
-    server = stand_in("--limit", "3", "--window", "0.5", "--students", "1")
+    server = stand_in("--limit", "3", "--window", "1.0", "--students", "1")
     seen = []
     while not seen or len(server.counts()["districts"]["north"]["windows"]) < 3:
         status, headers, body = server.request("GET", "/v3.0/students", NORTH)
@@ -143,7 +143,7 @@ def test_past_the_limit_a_window_answers_429_with_an_empty_body_until_it_ends(
         assert window["counted"] == 3
         assert window["answers"]["200"] == 3
         assert window["answers"]["429"] > 0
-        assert (following["ends_at"] - window["ends_at"]) % 0.5 == pytest.approx(0, abs=1e-6)
+        assert (following["ends_at"] - window["ends_at"]) % 1.0 == pytest.approx(0, abs=1e-6)
     assert counts["answers"]["429"] == seen.count(429)
 
 
