@@ -509,7 +509,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="that the eight workers are spread over")
     parser.add_argument("--store", default="memory", help="where bide's contenders keep their counters")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--only", nargs="*", default=list(CONTENDERS))
+    parser.add_argument(
+        "--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME"
+    )
     parser.add_argument("--at-once", type=int, default=1, help="contenders that run at the same time")
     parser.add_argument(
         "--simulate", type=int, metavar="WINDOWS", help="in virtual time; nothing else counts"

@@ -318,13 +318,11 @@ class Driver:
                         idempotent=exchange.idempotent or self._idempotent,
                         repeatable=exchange.repeatable,
                     )
-                except Exception:
+                except Exception:  # A policy's or the caller's own: passed on when the ledger is closed.
                     self._ledger.end(counter)
                     yield from self._teach(lane, key, counter, exchange, admission, None)
                     raise
-                except (
-                    BaseException
-                ):  # Cancelled or closed: no moment for a round trip, whose probe times out.
+                except BaseException:  # Cancelled, closed: no moment for a round trip; a probe times out.
                     self._ledger.end(counter)
                     if lane.limiter is not None and not lane.is_remote and admission and admission.probing:
                         lane.limiter.sync(counter, Quota())

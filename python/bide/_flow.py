@@ -147,7 +147,7 @@ def drive(
             if isinstance(instruction, Send):
                 try:
                     answer = send(instruction.attempt)
-                except Exception as error:
+                except Exception as error:  # any client\'s: the flow decides
                     answer = error
             elif isinstance(instruction, Sleep):
                 sleep(instruction.seconds)
@@ -156,7 +156,7 @@ def drive(
             elif isinstance(instruction, Ask):
                 try:
                     answer = instruction.ask()
-                except Exception as error:
+                except Exception as error:  # any store\'s: raised where it was asked
                     instruction = flow.throw(error)
                     continue
             else:
@@ -184,7 +184,7 @@ async def drive_async(
             if isinstance(instruction, Send):
                 try:
                     answer = await send(instruction.attempt)
-                except Exception as error:
+                except Exception as error:  # any client\'s: the flow decides
                     answer = error
             elif isinstance(instruction, Sleep):
                 await sleep(instruction.seconds)
@@ -193,7 +193,7 @@ async def drive_async(
             elif isinstance(instruction, Ask):
                 try:
                     answer = await instruction.ask_async()
-                except Exception as error:
+                except Exception as error:  # any store\'s: raised where it was asked
                     instruction = flow.throw(error)
                     continue
             else:

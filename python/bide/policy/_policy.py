@@ -196,7 +196,7 @@ class Policy(Record):
         @property
         def program(self) -> Program:
             """The compiled policy, for the engine."""
-            raise NotImplementedError
+            ...
 
     def reads_body(self, status: int) -> bool:
         """Whether a decision may depend on the body of a response with this status.

@@ -28,17 +28,24 @@ impl Buffer {
     }
 
     /// The buffer's whole words.
-    ///
-    /// # Safety
-    /// The words must not be used after `self` is dropped.
-    pub unsafe fn words(&self) -> &'static [AtomicU64] {
+    pub fn words(&self) -> &[AtomicU64] {
         let words = self.held.len_bytes() / size_of::<AtomicU64>();
         // SAFETY: the pointer is aligned, not null and writable for that many words (checked in `hold`; an empty
-        // buffer gives no words); the exporter keeps the memory in place while the buffer is held; the caller
-        // promises not to use it longer. Any bit pattern is an AtomicU64. Other holders of the same memory are Cores
+        // buffer gives no words); the exporter keeps the memory in place while the buffer is held, and the words are
+        // borrowed from `self`, which holds it. Any bit pattern is an AtomicU64. Other holders of the same memory are Cores
         // of this or another process, which use it as atomics alone; a caller that writes into it by other means
         // spoils its own counters, and an atomic access of bytes that change under it is still one of a u64.
         unsafe { std::slice::from_raw_parts(self.held.buf_ptr().cast::<AtomicU64>(), words) }
+    }
+
+    /// The same, for who keeps them beside the buffer: the language has no name for that lifetime.
+    ///
+    /// # Safety
+    /// The words must not be used after `self` is dropped.
+    pub unsafe fn words_beside(&self) -> &'static [AtomicU64] {
+        let words: *const [AtomicU64] = self.words();
+        // SAFETY: they live as long as `self`, by this function's contract.
+        unsafe { &*words }
     }
 }
 

@@ -158,7 +158,7 @@ impl Core {
         }
         let buffer = Buffer::hold(buffer)?;
         // SAFETY: what uses the words, the limiter, lives and is dropped inside the Core that also holds the buffer.
-        let words: &'static [AtomicU64] = unsafe { buffer.words() };
+        let words: &'static [AtomicU64] = unsafe { buffer.words_beside() };
         let windows: Vec<u64> = rules.iter().map(|rule| rule.window_ms).collect();
         let origin = layout::Origin {
             secret: random()?,

@@ -23,9 +23,7 @@ pub struct Header {
 
 impl Header {
     fn read(&self) -> PyResult<(layout::Header<'_>, Facts)> {
-        // SAFETY: they are used while `self` is borrowed.
-        layout::Header::read(unsafe { self.buffer.words() })
-            .map_err(|error| PyValueError::new_err(error.to_string()))
+        layout::Header::read(self.buffer.words()).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 }
 
@@ -57,8 +55,7 @@ impl Header {
             base_ns: base_ns as u64,
         };
         let header = Self { buffer: Buffer::hold(buffer)? };
-        // SAFETY: they are used while `header` lives.
-        layout::Header::open(unsafe { header.buffer.words() }, max_keys, &windows_ms, || origin)
+        layout::Header::open(header.buffer.words(), max_keys, &windows_ms, || origin)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(header)
     }
@@ -149,8 +146,7 @@ impl Header {
     fn renew(&self, buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (header, facts) = self.read()?;
         let new = Self { buffer: Buffer::hold(buffer)? };
-        // SAFETY: they are used while `new` lives.
-        let words = unsafe { new.buffer.words() };
+        let words = new.buffer.words();
         if words.len() < Layout::new(facts.max_keys, facts.windows_ms.len()).words() {
             return Err(PyValueError::new_err("the buffer is too small"));
         }
@@ -162,8 +158,7 @@ impl Header {
     fn census<'py>(&self, py: Python<'py>, now_ms: u64, most: usize) -> PyResult<Bound<'py, PyList>> {
         let (_, facts) = self.read()?;
         let layout = Layout::new(facts.max_keys, facts.windows_ms.len());
-        // SAFETY: they are used while `self` is borrowed.
-        let words = unsafe { self.buffer.words() };
+        let words = self.buffer.words();
         if words.len() < layout.words() {
             return Err(PyValueError::new_err("the buffer does not hold the whole store"));
         }

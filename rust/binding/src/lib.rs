@@ -4,7 +4,8 @@
 //! - Classes are frozen and methods take `&self`: no borrow flag, nothing that a second thread can trip over.
 //! - The GIL is not released: a call takes nanoseconds, and giving it up and taking it again would cost more.
 //! - `unsafe` is in two files: `buffer.rs` (memory that Python owns, as atomics) and `fastcall.rs` (two methods below
-//!   PyO3's argument handling). Each use has its SAFETY.
+//!   PyO3's argument handling); and in one line of `core_class.rs`, which keeps that memory beside what borrows it. Each
+//!   use has its SAFETY.
 //! - Errors name an argument and say what to pass. They never show a key.
 
 mod arguments;

@@ -241,8 +241,8 @@ def checked(reply: bytes | ServerError) -> bytes:
     return reply
 
 
-class ClientWire:
-    """A client object: a cluster's, a sentinel's, the caller's own. Its own time-outs hold."""
+class _OfAClient:
+    """A client object, or what makes one."""
 
     def __init__(self, library: Library, make: Callable[[], Any], owned: bool) -> None:
         self.errors = library.errors
@@ -251,6 +251,10 @@ class ClientWire:
         self._make = make
         self._owned = owned
         self._client: Any = None
+
+
+class ClientWire(_OfAClient):
+    """A client object: a cluster's, a sentinel's, the caller's own. Its own time-outs hold."""
 
     def call(self, trips: Sequence[Trip], deadline: float) -> list[bytes]:
         if self._client is None:
@@ -348,16 +352,11 @@ class AsyncWire:
             await self._idle.pop().disconnect(nowait=True)
 
 
-class AsyncClientWire:
+class AsyncClientWire(_OfAClient):
     """An asyncio client object: a cluster's, a sentinel's, the caller's own."""
 
     def __init__(self, library: Library, make: Callable[[], Any], owned: bool) -> None:
-        self.errors = library.errors
-        self.met_a_stranger = False
-        self._library = library
-        self._make = make
-        self._owned = owned
-        self._client: Any = None
+        super().__init__(library, make, owned)
         self._keeper: AsyncGenerator[None, None] | None = None
 
     async def call(self, trips: Sequence[Trip], deadline: float) -> list[bytes]:

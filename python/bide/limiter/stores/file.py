@@ -347,7 +347,7 @@ def _check_fit(path: str, header: Header, windows_ms: tuple[int, ...], max_keys:
 
 
 def _check_system(path: str) -> None:
-    if not hasattr(os, "register_at_fork"):  # pragma: no cover
+    if not hasattr(os, "register_at_fork"):  # pragma: no cover  # no system under test lacks it
         raise StoreError(
             f'{path}: the file store needs Linux or another POSIX system; use store="memory" or "redis://..." here'
         )
