@@ -32,9 +32,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import date
 from functools import partial
 from itertools import chain
@@ -48,6 +48,8 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 Get = Callable[[], int]
 """One request; gives the status that the caller saw."""
+
+AsyncGet = Callable[[], Awaitable[int]]
 
 STORE = "memory"
 """Where bide's contenders keep their counters (--store); set before one is made."""
@@ -103,34 +105,36 @@ def bide_requests(url: str) -> Get:
     return lambda: session.get(url).status_code
 
 
-def bide_httpx_async(url: str) -> Callable[[], Awaitable[int]]:
+@asynccontextmanager
+async def bide_httpx_async(url: str) -> AsyncIterator[AsyncGet]:
     import httpx
 
     import bide
 
     transport = bide.httpx.AsyncTransport(bide_policy(), store=STORE)
-    client = httpx.AsyncClient(transport=transport, headers=HEADERS)
+    async with httpx.AsyncClient(transport=transport, headers=HEADERS) as client:
 
-    async def get() -> int:
-        return (await client.get(url)).status_code
+        async def get() -> int:
+            return (await client.get(url)).status_code
 
-    return get
+        yield get
 
 
-def bide_aiohttp(url: str) -> Callable[[], Awaitable[int]]:
+@asynccontextmanager
+async def bide_aiohttp(url: str) -> AsyncIterator[AsyncGet]:
     import aiohttp
 
     import bide
 
     middleware = bide.aiohttp.middleware(bide_policy(), store=STORE)
-    session = aiohttp.ClientSession(headers=HEADERS, middlewares=(middleware,))
+    async with aiohttp.ClientSession(headers=HEADERS, middlewares=(middleware,)) as session:
 
-    async def get() -> int:
-        async with session.get(url) as response:
-            await response.read()
-            return response.status
+        async def get() -> int:
+            async with session.get(url) as response:
+                await response.read()
+                return response.status
 
-    return get
+        yield get
 
 
 def urllib3_retry(url: str) -> Get:
@@ -201,18 +205,19 @@ def limits_fixed_window(url: str) -> Get:
     return get
 
 
-def aiolimiter_bucket(url: str) -> Callable[[], Awaitable[int]]:
+@asynccontextmanager
+async def aiolimiter_bucket(url: str) -> AsyncIterator[AsyncGet]:
     import httpx
     from aiolimiter import AsyncLimiter
 
-    client = httpx.AsyncClient(headers=HEADERS)
     limiter = AsyncLimiter(LIMIT, WINDOW)
+    async with httpx.AsyncClient(headers=HEADERS) as client:
 
-    async def get() -> int:
-        async with limiter:
-            return (await client.get(url)).status_code
+        async def get() -> int:
+            async with limiter:
+                return (await client.get(url)).status_code
 
-    return get
+        yield get
 
 
 def loop_of_15_lines(url: str) -> Get:
@@ -295,20 +300,19 @@ def run_threads(get: Get, end: float, seen: list[int | str], workers: int) -> No
 
 
 async def run_tasks(
-    make: Callable[[], Callable[[], Awaitable[int]]], end: float, seen: list[int | str], workers: int
+    contender: AbstractAsyncContextManager[AsyncGet], end: float, seen: list[int | str], workers: int
 ) -> None:
-    get = make()
+    async with contender as get:
 
-    async def work() -> None:
-        while time.monotonic() < end:
-            try:
-                seen.append(await get())
-            except Exception as error:
-                seen.append(type(error).__name__)
+        async def work() -> None:
+            while time.monotonic() < end:
+                try:
+                    seen.append(await get())
+                except Exception as error:
+                    seen.append(type(error).__name__)
 
-    await asyncio.wait(
-        [asyncio.create_task(work()) for _ in range(workers)], timeout=end + 2 * WINDOW - time.monotonic()
-    )
+        tasks = [asyncio.create_task(work()) for _ in range(workers)]
+        await asyncio.wait(tasks, timeout=end + 2 * WINDOW - time.monotonic())
 
 
 def run_contender(name: str, url: str, end: float, workers: int, store: str) -> list[int | str]:
@@ -318,7 +322,7 @@ def run_contender(name: str, url: str, end: float, workers: int, store: str) -> 
     contender = CONTENDERS[name]
     seen: list[int | str] = []
     if contender in ASYNC:
-        asyncio.run(run_tasks(lambda: contender(url), end, seen, workers))  # type: ignore[arg-type]  # an async contender
+        asyncio.run(run_tasks(contender(url), end, seen, workers))  # type: ignore[arg-type]  # an async contender
     else:
         run_threads(contender(url), end, seen, workers)  # type: ignore[arg-type]  # a contender of threads
     return seen
@@ -388,7 +392,11 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         "share of the quota": round(fmean(admitted) / LIMIT, 4),
         "the caller saw 429": seen.count(429),
         "the caller saw 5xx or an error": sum(1 for one in seen if not isinstance(one, int) or one >= 500),
+        # Of all windows, also the first and the last: the other client cannot tell in which one it was refused.
+        "its own 429s, all windows": refusals(answered) - others.count(429),
+        "successes, all windows": seen.count(200),
         "the other client's 429s": others.count(429),
+        "the other client's requests": len(others),
     }
 
 
@@ -445,7 +453,10 @@ def table(record: dict) -> str:
     arguments = " ".join(given).replace(" True", "") or "the usual case"
     lines = [f"`{arguments}` ({record['windows']} windows, {record['date']}, CPython {record['python']})", ""]
     columns = [key for key in record["rows"][0] if key not in ("contender", "admitted")]
-    columns = [c for c in columns if record["foreign"] or c != "the other client's 429s"]
+    shared = ("its own 429s, all windows", "successes, all windows")
+    columns = [
+        c for c in columns if record["foreign"] or not (c in shared or c.startswith("the other client"))
+    ]
     lines += [f"| client | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     order = {name: place for place, name in enumerate(CONTENDERS)}
     for row in sorted(record["rows"], key=lambda row: order.get(row["contender"], len(order))):
