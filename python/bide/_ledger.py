@@ -2,8 +2,9 @@
 
 Two corrections to what a reply states, before the limiter learns it:
 
-- Somebody else uses the same quota: the reply states less than our own requests account for. Then those that
-  we have under way, which it cannot have counted all, come on top: at a window's end each would be a 429.
+- Somebody else uses the same quota: a reply states less than our own requests account for. From then on those
+  that we have under way, which a reply cannot have counted all, come on top, and as many as the other one was
+  seen to take between two replies: at a window's end each would be a 429.
 - A refusal whose reset has already passed: this server cuts off the fraction of a second, so its windows end
   up to a second later than it says. From then on that second is added.
 
@@ -26,29 +27,39 @@ FRACTION_SECONDS = 1.0
 """What a server cuts off by stating whole seconds, at most."""
 
 
+class Account:
+    """What is known of one key while requests of it are under way."""
+
+    __slots__ = ("others", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.others = 0.0
+        """Requests to leave to whoever else uses the quota; 0 while nobody was seen to."""
+
+
 class Ledger:
     """The requests under way of each key, and whether the server truncates."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._under_way: dict[int, int] = {}
+        self._accounts: dict[int, Account] = {}
         self._truncates = False
 
     def begin(self, key: str | bytes) -> None:
         """A request of this key is being sent."""
-        mark = hash(key)
         with self._lock:
-            self._under_way[mark] = self._under_way.get(mark, 0) + 1
+            self._accounts.setdefault(hash(key), Account()).under_way += 1
 
     def end(self, key: str | bytes) -> None:
         """Its answer has come, or none will."""
         mark = hash(key)
         with self._lock:
-            left = self._under_way.get(mark, 0) - 1
-            if left > 0:
-                self._under_way[mark] = left
-            else:
-                self._under_way.pop(mark, None)
+            account = self._accounts.get(mark)
+            if account is not None:
+                account.under_way -= 1
+                if account.under_way <= 0:
+                    del self._accounts[mark]
 
     def corrected(
         self, limiter: Limiter, key: str | bytes, decision: Decision, admission: Outcome | None = None
@@ -71,7 +82,11 @@ class Ledger:
                 self._truncates = True
             if self._truncates:
                 quota = quota.replace(reset_after=reset_after + FRACTION_SECONDS)
-        under_way = self._under_way.get(hash(key), 0)
-        if remaining and under_way and remaining < (admission or limiter.peek(key)).remaining:
-            quota = quota.replace(remaining=max(remaining - under_way, 0))
+        account = self._accounts.get(hash(key))
+        if remaining and account is not None:
+            missing = (admission or limiter.peek(key)).remaining - remaining
+            if missing > 0:
+                account.others = min(account.others + missing, account.under_way)
+            if account.others:
+                quota = quota.replace(remaining=max(remaining - account.under_way - account.others, 0))
         return quota

@@ -160,6 +160,7 @@ def run(
     *,
     workers: int,
     latency: float,
+    jitter: float = 0.0,
     windows: int,
     clients: int = 1,
     foreign_share: float = 0.0,
@@ -172,6 +173,7 @@ def run(
         driver: made of the world, whose clock it must use.
         workers: of each client.
         latency: seconds from a request's sending to its reply's arrival; each way takes a random share of it.
+        jitter: how much of the latency is left to chance, 0 to 1; its mean stays. Replies then overtake others.
         clients: how many drivers are made, which know nothing of each other.
         foreign_share: the share of the quota that somebody else's client takes, spread evenly.
         on_answer: called with the time and the status of each answer to the clients.
@@ -201,14 +203,15 @@ def run(
             world.after(instruction.seconds, lambda: advance(made, flow, None))
         else:
             assert isinstance(instruction, Send)
-            there = latency * random.uniform(0.2, 0.8)
+            took = latency * (1.0 - jitter + jitter * random.expovariate(1.0)) if jitter else latency
+            there = took * random.uniform(0.2, 0.8)
 
             def arrive() -> None:
                 reply = server.answer(world())
                 (our_refusals if reply.status == 429 else ours)[server.index(world())] += 1
                 if on_answer is not None:
                     on_answer(world(), reply.code)
-                world.after(latency - there, lambda: advance(made, flow, reply))
+                world.after(took - there, lambda: advance(made, flow, reply))
 
             world.after(there, arrive)
 

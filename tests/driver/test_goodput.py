@@ -27,7 +27,9 @@ def report(server: dict[str, Any], **options: Any) -> Report:
         return Driver(policy, limiter=bide.Limiter("600/6s", clock=world), clock=world)
 
     return run(
-        driver, ModelServer(600, 6.0, **server), windows=WINDOWS, **{"workers": 8, "latency": 0.02, **options}
+        driver,
+        ModelServer(600, 6.0, **server),
+        **{"workers": 8, "latency": 0.02, "windows": WINDOWS, **options},
     )
 
 
@@ -60,10 +62,21 @@ def test_a_server_that_truncates_its_reset_is_found_out_in_the_first_window(send
     assert result.used >= 0.98
 
 
-def test_a_client_that_is_not_ours_is_left_what_it_takes() -> None:
-    result = report({"phase": 3.37}, foreign_share=0.3)
-    assert result.refusals <= 0.002 * result.successes
-    assert result.used >= 0.95
+@pytest.mark.parametrize("jitter", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("latency", "workers", "share"),
+    [(0.02, 8, 0.3), (0.06, 8, 0.3), (0.2, 8, 0.3), (0.06, 32, 0.3), (0.06, 8, 0.6)],
+)
+def test_beside_a_client_that_is_not_ours_hardly_a_429_and_nothing_left_over(
+    latency: float, jitter: float, workers: int, share: float
+) -> None:
+    result = report(
+        {"phase": 3.37}, latency=latency, jitter=jitter, workers=workers, foreign_share=share, windows=20
+    )
+    assert result.refusals <= 0.001 * result.successes
+    mine = 600 * (1 - share)
+    carried = workers / latency * 6.0
+    assert result.successes >= 0.95 * min(mine, carried) * result.windows
 
 
 def test_a_restart_in_the_middle_of_a_window_costs_one_429_at_most() -> None:
