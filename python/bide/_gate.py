@@ -81,11 +81,7 @@ def bearer_key(authorization: bytes) -> bytes | None:
 
     It cannot be mistaken for an address: a client must not be able to use up the limit of another one.
     """
-    if (
-        authorization.startswith(b"Bearer ")
-        and authorization[7:]
-        and authorization[7] > SPACE < authorization[-1]
-    ):
+    if authorization[:7] == b"Bearer " and authorization[-1] > SPACE < authorization[7]:
         return authorization  # As nearly everybody writes it: nothing has to be made of it.
     if authorization[:7].lower() == b"bearer ":
         token = authorization[7:].strip()
@@ -480,24 +476,24 @@ class Gate(Generic[Request, Text]):
             None when it is exempt. Else whether it is refused, the fields to add to its response, which are
             None when a gate further out adds them or this one sends none, and the outcome.
         """
-        asked = self._asked(request)
-        return None if asked is None else self._entry(request, asked[0], asked[0].take(asked[1]))
-
-    async def enter_async(self, request: Request) -> Entry[Text] | tuple[bool, None, Outcome] | None:
-        """As ``enter``, for an event loop: needed where ``takes_trips``."""
-        asked = self._asked(request)
-        if asked is None:
-            return None
-        rule, key = asked
-        outcome = rule.take(key) if rule.take_async is None else await rule.take_async(key)
-        return self._entry(request, rule, outcome)
-
-    def _asked(self, request: Request) -> tuple[Rule[Text], Key] | None:
         rule = self._only or self._rule_of(request)
         if rule is None:
             return None
         key = self._key(request)
-        return None if self._is_exempt is not None and self._is_exempt(key) else (rule, key)
+        if self._is_exempt is not None and self._is_exempt(key):
+            return None
+        return self._entry(request, rule, rule.take(key))
+
+    async def enter_async(self, request: Request) -> Entry[Text] | tuple[bool, None, Outcome] | None:
+        """As ``enter``, for an event loop: needed where ``takes_trips``."""
+        rule = self._only or self._rule_of(request)
+        if rule is None:
+            return None
+        key = self._key(request)
+        if self._is_exempt is not None and self._is_exempt(key):
+            return None
+        outcome = rule.take(key) if rule.take_async is None else await rule.take_async(key)
+        return self._entry(request, rule, outcome)
 
     def _entry(
         self, request: Request, rule: Rule[Text], outcome: Outcome

@@ -159,10 +159,13 @@ def with_fields(fields: Fields[bytes], send: Send) -> Send:
     """A ``send`` that adds the fields to the response's head. Not a coroutine of its own: it is awaited for
     every message, and only hands on what ``send`` returns."""
 
-    def send_with_fields(message: Message) -> Awaitable[None]:
+    def send_with_fields(
+        message: Message, fields: Fields[bytes] = fields, send: Send = send
+    ) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             # The application may send the same objects again: they are its own.
-            message = {**message, "headers": [*message.get("headers", ()), *fields]}
+            message = dict(message)
+            message["headers"] = [*message.get("headers", ()), *fields]
         return send(message)
 
     return send_with_fields
