@@ -18,8 +18,11 @@ import bide
 from bide.cli.bench import verdict
 
 Run = Callable[..., Any]
-COMMANDS = ["explain", "policies", "simulate", "bench", "demo", "serve"]
-SUBCOMMANDS = [["policies", "show"], ["policies", "check"], ["policies", "from-response"]]
+COMMANDS = ["explain", "policies", "simulate", "bench", "demo", "serve", "store"]
+SUBCOMMANDS = [
+    ["policies", "show"], ["policies", "check"], ["policies", "from-response"],
+    ["store", "inspect"], ["store", "reset"],
+]  # fmt: skip
 COMMAND = [sys.executable, "-m", "bide.cli"]
 
 
@@ -64,6 +67,17 @@ def test_a_shell_completes_commands_and_options(run_process: Run, shell: str) ->
         "--show-completion", env={"SHELL": f"/bin/{shell}", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
     )
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("words", ["explain --policy", "simulate -p", "policies show"])
+def test_a_shell_completes_the_names_of_policies(words: str) -> None:
+    asked = {"_BIDE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": f"bide {words} clo"}
+    program = "from bide.cli import main; import sys; sys.argv = ['bide']; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | asked, capture_output=True, text=True, timeout=30
+    )
+    offered = re.findall(r"[a-z-]+", done.stdout.replace("_arguments", ""))
+    assert offered == [name for name in bide.policies.names() if name.startswith("clo")], done
 
 
 def test_no_stack_trace_when_the_reader_of_a_pipe_goes(tmp_path: Path) -> None:

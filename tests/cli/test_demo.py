@@ -27,10 +27,11 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], 
 
 
 def small_demo_process(folder: Path, students: int) -> subprocess.Popen[str]:
-    """The same small demo as a process that can be interrupted."""
+    """The same small demo as a process that can be interrupted: every window's end is waited for long enough to be
+    told."""
     program = (
         "import sys, bide.cli.demo as demo\n"
-        f"vars(demo).update({SMALL | {'STUDENTS': students}!r})\n"
+        f"vars(demo).update({SMALL | {'STUDENTS': students, 'WINDOW_SECONDS': 4}!r})\n"
         "from bide.cli import main\n"
         "sys.exit(main(['demo']))"
     )  # fmt: skip
@@ -92,7 +93,7 @@ def test_an_interrupted_demo_leaves_a_database_from_which_the_next_one_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    students = 120
+    students = 240
     monkeypatch.setattr(bide.cli.demo, "STUDENTS", students)
     process = small_demo_process(tmp_path, students)
     assert process.stdout is not None

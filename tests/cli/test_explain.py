@@ -111,6 +111,9 @@ def test_every_policy_explains_a_response_to_people_and_to_programs(run_here: Ru
          "by its headers"),
         ([], b"HTTP/1.1 429 X\nanthropic-ratelimit-requests-remaining: 0\n\n", "anthropic", "by its headers"),
         ([], b"HTTP/1.1 500 X\n\n", "http", "no field"),
+        ([], b"HTTP/1.1 200 OK\nDate: Tue, 11 Mar 2014 02:50:50 GMT\nX-RateLimit-Reset: 1394506274\n"
+         b"X-RateLimit-Limit: 1200\nX-RateLimit-Remaining: 1199\nX-RateLimit-Bucket: abc123\n\n", "clever",
+         "by its headers: x-ratelimit-bucket"),
     ],
 )  # fmt: skip
 def test_without_a_policy_the_host_chooses_it_else_the_shape(
@@ -119,6 +122,20 @@ def test_without_a_policy_the_host_chooses_it_else_the_shape(
     document = json.loads(run_here("explain", "--json", *options, stdin=stdin).out)
     assert document["policy"]["name"] == name
     assert document["policy"]["why"].startswith(why)
+
+
+def test_the_buckets_name_is_a_field_that_was_read(run_here: Run) -> None:
+    stdin = b"HTTP/1.1 429 X\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1700000009\nX-RateLimit-Bucket: abc123\n\n"
+    ran = run_here("explain", "-p", "clever", "--now", "1700000000", "--draw", "0", stdin=stdin)
+    assert re.search(r"^read +x-ratelimit-bucket +abc123 +the bucket, a name", ran.out, re.MULTILINE)
+    assert re.search(r"^abc123, 1 min ", ran.out, re.MULTILINE)
+
+
+def test_what_is_read_and_then_found_out_of_bounds_is_dropped_alone(run_here: Run) -> None:
+    stdin = b"HTTP/1.1 503 X\nRetry-After: Fri, 31 Dec 2100 23:59:59 GMT\n\n"
+    document = json.loads(run_here("explain", "--json", "--now", "1700000000", stdin=stdin).out)
+    assert document["read"] == []
+    assert [note["meaning"] for note in document["dropped"]] == ["dropped: further than 366 days from now"]
 
 
 def test_a_policy_of_ones_own_is_a_path(run_here: Run, tmp_path: Path) -> None:
@@ -195,6 +212,7 @@ def test_get_explains_a_failure_to_get_a_response_too(run_here: Run) -> None:
     ran = run_here("explain", "--get", "http://127.0.0.1:9/")
     assert ran.code == 0
     assert "no response (ConnectionRefusedError" in ran.out
+    assert "policy http, no policy has the host 127.0.0.1" in ran.out
     assert "RETRY" in ran.out
 
 
@@ -203,6 +221,7 @@ def test_get_explains_a_failure_to_get_a_response_too(run_here: Run) -> None:
     [
         (["explain"], b"", "standard input is empty; give what `curl -si URL` prints"),
         (["explain"], b"hello", "standard input: no HTTP response is in it; give what"),
+        (["explain"], b"HTTP/1.1 429 X\n" + b"a: b\n" * 1001 + b"\n", "more than 1,000 fields, which no client reads"),
         (["explain", "missing.txt"], b"", "'missing.txt' cannot be read: No such file or directory"),
         (["explain", "/"], b"", "'/' cannot be read: Is a directory"),
         (["explain", "a\0b"], b"", "is no file's name"),

@@ -22,6 +22,7 @@ def test_all_are_listed_one_a_line_for_a_pipe_and_as_json(run_here: Run) -> None
     listed = {line.split()[0]: line for line in ran.out.splitlines()[2:]}
     assert tuple(listed) == NAMES
     assert re.search(r"1200/minute +api\.clever\.com", listed["clever"])
+    assert ran.out == "".join(f"{line.rstrip()}\n" for line in ran.out.splitlines())
     document = json.loads(run_here("policies", "--json").out)
     assert tuple(document) == NAMES
     assert document["clever"]["limits"] == ["1200/minute"]
@@ -33,6 +34,7 @@ def test_the_list_fits_a_terminal(run_in_terminal: Run) -> None:
     assert max(map(len, lines)) <= 60
     assert len(lines) < len(NAMES) + 20
     assert "api.clever.com" in ran.out
+    assert tuple(line.split()[0] for line in lines[2:-1]) == NAMES  # whole, as one must write them
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,6 +92,13 @@ MISTAKES: list[tuple[str, list[tuple[int, str]]]] = [
     ("[statuses.999]\n", [(1, "a status such as 429")]),
     ("backoff = { base = 5, cap = 1 }\n", [(1, "Backoff needs 0 < base <= cap")]),
     ("name = 'x'\nextends = 'gitub'\n", [(2, "did you mean 'github'?")]),
+    ("hosts = 'api.example.org'\nretries = true\n",
+     [(1, 'hosts: must be an array, not \'api.example.org\'; write ["api.example.org"]'),
+      (2, "retries: must be a whole number, not true")]),
+    ("[[dialect.refused_when]]\nstatus = 429\n", [(2, "must be an array, not 429; write [429]")]),
+    ("[[dialect.windows]]\nlength = '60'\nremaining = 5\n",
+     [(2, "must be a number or a table, not '60'"), (3, "must be a string or a table, not 5")]),
+    ("retries = 1\n\n[status.429]\naction = 'retry'\n", [(3, "did you mean 'statuses'?")]),
     ("limits = ['60/fortnight']\n", [(1, "limits:")]),
     ("notes = '''\n[dialect]\nwats = 1\n'''\nwats = 2\n", [(5, "wats: there is no such key")]),
     ("a = 1\na = 2\n", [(2, "not TOML, column 6: Cannot overwrite a value")]),
@@ -199,6 +208,18 @@ def test_a_draft_holds_no_value_of_the_response_but_names_and_a_code(run_here: R
     ran = run_here("policies", "from-response", stdin=stdin)
     assert 'values = ["rate_limited"]' in ran.out
     assert "hush" not in ran.out
+
+
+def test_a_draft_says_which_telling_fields_it_leaves_out(run_here: Run) -> None:
+    stdin = b"HTTP/1.1 429 X\nRetry-After: 3\nX-App-Rate-Limit: 100:1,1000:120\nServer: hush\n\n"
+    ran = run_here("policies", "from-response", stdin=stdin)
+    assert "\n# It may tell of limits, too, and is not drafted: x-app-rate-limit.\n" in ran.out
+
+
+def test_a_name_that_no_policy_may_have_is_a_mistake(run_here: Run) -> None:
+    ran = run_here("policies", "from-response", "--name", 'a"b', stdin=b"HTTP/1.1 429 X\nRetry-After: 3\n\n")
+    assert (ran.code, ran.out) == (2, "")
+    assert "write letters, digits, - and _, 64 at most" in ran.err
 
 
 def test_a_response_that_says_nothing_of_limits_is_told_so(run_here: Run) -> None:

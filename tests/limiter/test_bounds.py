@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bide.limiter import Limiter
@@ -103,7 +103,6 @@ def test_first_contact_of_a_key_without_room_does_not_shut_the_others_out(make: 
     assert limiter.contact("another").allowed
 
 
-@settings(deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 11), st.integers(1, 2), st.sampled_from([0.0, 0.0, 0.4, 1.0, 2.7])),

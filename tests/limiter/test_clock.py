@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bide.limiter import Limiter
@@ -142,7 +142,6 @@ def test_the_system_clock_is_the_default(make: Make) -> None:
     assert limiter.acquire("a", timeout=5.0).allowed
 
 
-@settings(deadline=None)
 @given(steps=st.lists(st.tuples(st.floats(-30.0, 30.0), st.integers(1, 3)), max_size=60))
 def test_however_the_clock_jumps_no_window_admits_more_than_its_limit(
     implementation: ModuleType, steps: list[tuple[float, int]]

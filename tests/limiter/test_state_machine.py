@@ -297,6 +297,6 @@ class WithAServer(InStep):
 
 
 TestAgainstTheOracle = AgainstTheOracle.TestCase
-TestAgainstTheOracle.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAgainstTheOracle.settings = settings(max_examples=150, stateful_step_count=40)
 TestWithAServer = WithAServer.TestCase
-TestWithAServer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestWithAServer.settings = settings(max_examples=150, stateful_step_count=40)

@@ -101,7 +101,7 @@ def test_a_file_of_ones_own_extends_a_policy_and_says_what_differs(tmp_path: Pat
         ("retries = \nname = 'a'", "at line 1, column 11"),
         ('name = "a"\nretrys = 3', "retrys: there is no such key; did you mean 'retries'?"),
         ('retries = "three"', "retries: must be a whole number, not 'three'"),
-        ("retries = true", "retries: must be a whole number, not True"),
+        ("retries = true", "retries: must be a whole number, not true"),
         ("retries = -1", "retries: must be 0 or more, not -1"),
         ("max_wait = nan", "max_wait: must be 0 or more, not nan"),
         ("dialect = 3", "dialect: must be a table, not 3"),

@@ -139,6 +139,31 @@ def test_an_explanation_is_lines_for_a_person() -> None:
     assert [note.name for note in explanation.dropped] == ["retry-after"]
 
 
+@pytest.mark.parametrize(
+    ("bucket", "read", "dropped"),
+    [
+        ("abc123", ["x-ratelimit-bucket: 'abc123' read as the bucket, a name"], []),
+        ("\x07", [], ["x-ratelimit-bucket: '\\x07' dropped: not a name"]),
+        ("", [], []),
+    ],
+)
+def test_an_explanation_tells_how_the_buckets_name_was_read(
+    bucket: str, read: list[str], dropped: list[str]
+) -> None:
+    reply = Reply(429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Bucket": bucket})
+    explanation = explain(reply, CLEVER, now=1700000000.0, draw=0.0)
+    assert [str(note) for note in explanation.read if note.name == "x-ratelimit-bucket"] == read
+    assert [str(note) for note in explanation.dropped] == dropped
+    assert explanation.decision.quota == decide(reply, CLEVER, now=1700000000.0, draw=0.0).quota
+
+
+def test_a_field_is_read_or_dropped_never_both() -> None:
+    far = {"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}
+    explanation = explain(Reply(503, far), now=1700000000.0, draw=0.0)
+    assert explanation.read == ()
+    assert [note.meaning for note in explanation.dropped] == ["dropped: further than 366 days from now"]
+
+
 def test_importing_the_policy_is_light() -> None:
     """Neither dataclasses nor typing nor re: they would cost more than the package."""
     program = "import sys; import bide.policy; print(*sys.modules)"

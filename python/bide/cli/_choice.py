@@ -20,7 +20,7 @@ from bide.cli._recorded import Recorded
 from bide.policies import for_host, load, names
 from bide.policy import Policy
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "by_host", "choose"]
 
 UNTELLING = frozenset({"date", "age", "retry-after"})
 """Fields that any server sends."""
@@ -49,12 +49,14 @@ def choose(response: Recorded, host: str = "") -> Choice:
         response: the response.
         host: the API's host, where it is known; "" takes the record's.
     """
-    host = host or response.host
-    if host:
-        policy = for_host(host)
-        if policy is not bide.HTTP:
-            return Choice(policy, f"by the host {host}")
-    return _by_shape(response)
+    chosen = by_host(host or response.host)
+    return _by_shape(response) if chosen.policy is bide.HTTP else chosen
+
+
+def by_host(host: str) -> Choice:
+    """The policy that the host alone tells; ``bide.HTTP`` where none has it."""
+    policy = for_host(host) if host else bide.HTTP
+    return Choice(policy, f"no policy has the host {host}" if policy is bide.HTTP else f"by the host {host}")
 
 
 def _by_shape(response: Recorded) -> Choice:

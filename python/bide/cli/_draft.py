@@ -22,7 +22,10 @@ from bide.policies._check import check_text
 from bide.policy._fields import count, duration, http_date, iso_8601
 from bide.policy._structured import parse_dictionary, parse_list
 
-__all__ = ["draft"]
+__all__ = ["NAME", "draft"]
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a policy may be called."""
 
 ROLES = {
     "limit": ("limit", "quota", "max", "maximum", "total", "allowed", "cap"),
@@ -94,16 +97,23 @@ def draft(response: Recorded, host: str = "", name: str = "") -> str | None:
         host.lower().removeprefix("api.").removeprefix("www.").partition(".")[0] if host else ""
     )
     head = [
-        f'name = "{chosen}"' if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", chosen) else '# name = "example"',
+        f'name = "{chosen}"' if NAME.fullmatch(chosen) else '# name = "example"',
         'source = ""  # the page where the vendor describes its limits',
         hosts,
         '# limits = ["600/minute"]  # what the vendor publishes; an adapter paces by it',
         "# window = 60  # the length of the vendor's window in seconds, if it is published",
         '# assume_method = "GET"',
     ]
+    left = [name for name in fields if _is_telling(name) and not any(f'"{name}"' in part for part in parts)]
+    if left:
+        head.append(f"# It may tell of limits, too, and is not drafted: {', '.join(left)}.")
     text = "\n".join((*head, *parts)) + "\n"
     title = f"# Drafted from one response of status {response.status}; compare it with the vendor's page.\n"
     return title + _reading(text, response) + text
+
+
+def _is_telling(name: str) -> bool:
+    return any(word in name for word in (*RATE_WORDS, *RETRY_WORDS))
 
 
 def _reading(text: str, response: Recorded) -> str:

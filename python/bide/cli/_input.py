@@ -18,7 +18,16 @@ import bide
 from bide.cli._recorded import MAX_BYTES, Recorded, read_response
 from bide.policy import Policy
 
-__all__ = ["Fetched", "Mistake", "fetch", "host_of", "named_policy", "read_bytes", "recorded"]
+__all__ = [
+    "Fetched",
+    "Mistake",
+    "fetch",
+    "host_of",
+    "named_policy",
+    "names_that_begin",
+    "read_bytes",
+    "recorded",
+]
 
 TIMEOUT_SECONDS = 30.0
 MAX_BODY = 65_536
@@ -66,7 +75,9 @@ def recorded(source: str, status: int | None = None) -> Recorded:
     data = read_bytes(source, "a response (what curl -si prints)")
     place = "standard input" if source == "-" else repr(source)
     if not data.strip():
-        raise Mistake(f"{place} is empty; give what `curl -si URL` prints")
+        raise Mistake(
+            f"{place} is empty; give what `curl -si URL` prints (if it prints nothing, curl -sSi says why)"
+        )
     try:
         return read_response(data, status)
     except ValueError as error:
@@ -85,6 +96,11 @@ def named_policy(name: str) -> Policy:
         raise Mistake(str(error)) from None
     except ValueError:
         raise Mistake(f"{name!r} is neither a policy's name nor a TOML file's path") from None
+
+
+def names_that_begin(incomplete: str) -> list[str]:
+    """What a shell offers for a policy's name."""
+    return [name for name in bide.policies.names() if name.startswith(incomplete)]
 
 
 def host_of(address: str) -> str:

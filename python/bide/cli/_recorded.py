@@ -25,6 +25,9 @@ MAX_BYTES = 8 * 2**20
 """A record that is longer is refused: what decides stands in a response's head and the beginning of its
 body."""
 
+MAX_FIELDS = 1_000
+"""Fields that a response may have: a client reads 100 (http.client) to a few hundred."""
+
 STATUS_LINE = re.compile(
     rb"(?P<margin>^(?:< |[ \t]{1,8})|)HTTP/[0-9](?:\.[0-9])? +(?P<status>[1-9][0-9]{2})(?![0-9])"
     rb"[^\r\n]*(?:\r?\n|\Z)",
@@ -83,7 +86,13 @@ def read_response(data: bytes, status: int | None = None) -> Recorded:
         raise ValueError(
             f"it is longer than {MAX_BYTES // 2**20} MiB; give the head and the beginning of the body"
         )
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    found = _read(data.removeprefix(b"\xef\xbb\xbf"), status)
+    if len(found.headers) > MAX_FIELDS:
+        raise ValueError(f"its response has more than {MAX_FIELDS:,} fields, which no client reads")
+    return found
+
+
+def _read(data: bytes, status: int | None) -> Recorded:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what PowerShell's ">" writes
         data = data.decode("utf-16", "replace").encode("latin-1", "replace")
     if status is not None and not STATUS_LINE.match(data):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bide
-from bide.cli._choice import Choice, choose
-from bide.cli._input import Fetched, Mistake, fetch, host_of, named_policy, recorded
+from bide.cli._choice import Choice, by_host, choose
+from bide.cli._input import Fetched, Mistake, fetch, host_of, named_policy, names_that_begin, recorded
 from bide.cli._options import number_between, whole_number_between
 from bide.cli._screen import clock_time, console, countdown, plain_table, shown, span
 from bide.policy import Action, Decision, Explanation, Quota
@@ -51,6 +51,7 @@ def explain(
             "--policy",
             "-p",
             metavar="NAME|FILE",
+            autocompletion=names_that_begin,
             help="A policy's name, or a TOML file. Without it: by the host, else by the response's shape.",
         ),
     ] = None,
@@ -144,7 +145,7 @@ def explain(
     elif response is not None:
         choice = choose(response, host)
     else:
-        choice = Choice(bide.policies.for_host(host), f"by the host {host}")
+        choice = by_host(host)
     received, is_fresh = _received_at(response, now)
     asked = method or (response.method if response else None) or "GET"
     try:

@@ -15,8 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 import bide
-from bide.cli._draft import draft
-from bide.cli._input import Mistake, host_of, named_policy, read_bytes, recorded
+from bide.cli._draft import NAME, draft
+from bide.cli._input import Mistake, host_of, named_policy, names_that_begin, read_bytes, recorded
 from bide.cli._options import whole_number_between
 from bide.cli._screen import console, plain_table, shown
 from bide.policies import _words as words
@@ -80,16 +80,27 @@ def _list(as_json: bool) -> None:
         more = f", {len(policy.hosts) - len(hosts)} more" if len(hosts) < len(policy.hosts) else ""
         # A policy without hosts is for servers that anybody runs: it is taken by its name.
         table.add_row(policy.name, ", ".join(policy.limits) or "-", (", ".join(hosts) or "-") + more)
-    if not out.is_terminal:
-        out.width = 10_000  # a line for each policy, for grep
-    out.print(table)
     if out.is_terminal:
+        table.columns[0].min_width = max(map(len, bide.policies.names()))  # what one must write is whole
+        out.print(table)
         out.print(f"{len(known)} policies; bide policies NAME shows one", style="dim")
+        return
+    out.width = 10_000  # a line for each policy, for grep
+    with out.capture() as captured:
+        out.print(table)
+    print("\n".join(map(str.rstrip, captured.get().splitlines())))
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A policy's name, or a TOML file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            autocompletion=names_that_begin,
+            help="A policy's name, or a TOML file.",
+        ),
+    ],
     toml: Annotated[bool, typer.Option("--toml", help="Write its TOML, to begin one's own with.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> int:
@@ -280,6 +291,8 @@ def from_response(
       curl -si https://api.example.org/things | bide policies from-response > my-api.toml
       bide policies from-response refused.txt --host api.example.org | bide policies check -
     """
+    if name and not NAME.fullmatch(name):
+        raise Mistake(f"--name {shown(name)!r}: write letters, digits, - and _, 64 at most")
     response = recorded(source, status)
     text = draft(response, host_of(host) or response.host, name)
     if text is None:

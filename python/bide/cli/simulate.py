@@ -23,7 +23,7 @@ from bide._simulation import ModelServer, Report, World, run
 from bide.cli._chart import Lane, Line, draw_lanes, draw_lines, spark, write_chart
 from bide.cli._contention import STRATEGIES, contend
 from bide.cli._dialects import writer_of
-from bide.cli._input import Mistake, named_policy
+from bide.cli._input import Mistake, named_policy, names_that_begin
 from bide.cli._options import number_between, whole_number_between
 from bide.cli._screen import console, draws_blocks, plain_table, span
 from bide.policy import _engine
@@ -97,7 +97,13 @@ class Row(NamedTuple):
 def simulate(
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-p", metavar="NAME|FILE", help="Give it several times to compare."),
+        typer.Option(
+            "--policy",
+            "-p",
+            metavar="NAME|FILE",
+            autocompletion=names_that_begin,
+            help="Give it several times to compare.",
+        ),
     ] = None,
     clients: Annotated[
         int,
@@ -115,7 +121,8 @@ def simulate(
         ),
     ] = "",
     pace: Annotated[
-        list[Pace] | None, typer.Option(help="Who has a limiter; give it several times to compare.")
+        list[Pace] | None,
+        typer.Option(metavar="|".join(Pace), help="Who has a limiter; give it several times to compare."),
     ] = None,
     windows: Annotated[
         int,
@@ -148,7 +155,10 @@ def simulate(
         typer.Option(metavar="FILE", help="Write the chart as .svg, or as .png (pip install 'bide[png]')."),
     ] = None,
     preset: Annotated[
-        Preset | None, typer.Option(help="aws: backoffs with and without jitter, contending for one row.")
+        Preset | None,
+        typer.Option(
+            metavar="|".join(Preset), help="aws: backoffs with and without jitter, contending for one row."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> int:

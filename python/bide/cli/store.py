@@ -64,10 +64,16 @@ def inspect_(
     ] = 10,
     as_json: AsJson = False,
 ) -> int:
-    """Show a store's header, its live keys, its overflow and its fullest buckets.
+    """Show what a store holds.
 
-    It only reads, and the store may be in use. Keys are shown as fingerprints, counts as they are: each process applies
-    a limit of its own to them.
+    Its header, its live keys, its overflow and its fullest buckets. It only reads, and the store may be in
+    use. Keys are shown as fingerprints, counts as they are: each process applies a limit of its own to them.
+    Exit codes: 0 done, 1 it cannot be read, 2 wrong use.
+
+    \b
+    Examples:
+      bide store inspect /run/app/limits.bide
+      bide store inspect /run/app/limits.bide --top 100 --json
     """
     try:
         found = inspect(path, most)
@@ -112,9 +118,14 @@ _STATES = {
 
 @app.command("reset")
 def reset_(path: StorePath) -> int:
-    """Empty a store: put a new one in its place; running workers move over at their next call.
+    """Empty a store under its workers.
 
-    Windows and max_keys stay as they are. To share other windows, use another path.
+    A new one is put in its place; running workers move over at their next call. Windows and max_keys stay as
+    they are: to share other windows, use another path. Exit codes: 0 done, 1 it cannot be done, 2 wrong use.
+
+    \b
+    Example:
+      bide store reset /run/app/limits.bide
     """
     try:
         reset(path)

@@ -23,11 +23,14 @@ def line_of(content: str, where: str) -> int:
 
     >>> line_of('[[dialect.waits]]\\nheader = "a"\\n[[dialect.waits]]\\nread = "s"', "dialect.waits[1].read")
     4
+    >>> line_of("retries = 1\\n[status.429]", "status")
+    2
     """
     wanted = _steps(where)
     best, depth = 1, 0
     for number, steps in _keys(content):
-        common = len(steps) if steps == wanted[: len(steps)] else 0
+        common = min(len(steps), len(wanted))
+        common = common if steps[:common] == wanted[:common] else 0
         if common > depth:
             best, depth = number, common
     return best

@@ -70,7 +70,9 @@ def _mismatches(value: Any, rule: dict[str, Any], where: str) -> Iterator[Mismat
         if value not in rule["enum"]:
             yield Mismatch(where, f"{value!r} is not known; {_listed(str(value), rule['enum'])}")
     elif not _is_of_type(value, rule["type"]):
-        yield Mismatch(where, f"must be {WORDS[rule['type']]}, not {_shown(value)}")
+        yield Mismatch(
+            where, f"must be {WORDS[rule['type']]}, not {_shown(value)}{_instead(value, rule, where)}"
+        )
     elif isinstance(value, dict):
         yield from _of_table(value, rule, where)
     elif isinstance(value, list):
@@ -81,6 +83,14 @@ def _mismatches(value: Any, rule: dict[str, Any], where: str) -> Iterator[Mismat
             yield Mismatch(where, f"header names are written in lower case: {value.lower()!r}, not {value!r}")
     elif not isinstance(value, bool):
         yield from _of_range(value, rule, where)
+
+
+def _instead(value: object, rule: dict[str, Any], where: str) -> str:
+    """What to write where one member of an array stands for the array."""
+    is_member = rule["type"] == "array" and isinstance(value, (str, int, float))
+    if not is_member or any(_mismatches(value, rule["items"], where)):
+        return ""
+    return f"; write [{json.dumps(value, ensure_ascii=False)}]"
 
 
 def _resolved(rule: dict[str, Any]) -> dict[str, Any]:
@@ -123,15 +133,20 @@ def _of_table(value: dict[str, Any], rule: dict[str, Any], where: str) -> Iterat
 
 def _of_any(value: object, rules: list[dict[str, Any]], where: str) -> Iterator[Mismatch]:
     """Tells the mistakes of the alternative of the value's own type: the others would be misleading."""
-    found: list[tuple[bool, list[Mismatch]]] = []
+    of_its_type: list[Mismatch] = []
+    kinds = []
     for rule in rules:
         mistakes = list(_mismatches(value, rule, where))
         if not mistakes:
             return
         resolved = _resolved(rule)
         kind = resolved.get("type", "string" if "enum" in resolved else "")
-        found.append((not kind or isinstance(value, TYPES[kind]), mistakes))
-    yield from next((mistakes for fits, mistakes in found if fits), found[-1][1])
+        if not kind or isinstance(value, TYPES[kind]):
+            of_its_type = of_its_type or mistakes
+        else:
+            kinds.append(WORDS[kind])
+    of_no_type = Mismatch(where, f"must be {' or '.join(dict.fromkeys(kinds))}, not {_shown(value)}")
+    yield from of_its_type or [of_no_type]
 
 
 def _listed(given: str, names: list[str]) -> str:
@@ -142,4 +157,6 @@ def _listed(given: str, names: list[str]) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()  # as TOML writes it
     return "a table" if isinstance(value, dict) else "an array" if isinstance(value, list) else repr(value)

@@ -77,7 +77,10 @@ class Recorder:
         self._read.append(FieldNote(name, text[:SHOWN], f"read as {value}, {meaning}"))
 
     def dropped(self, name: str, text: str, why: str) -> None:
-        """A field could not be used."""
+        """A field could not be used, be it that what was just read of it is out of bounds."""
+        last = self._read[-1] if self._read else None
+        if last is not None and (last.name, last.text) == (name, text[:SHOWN]):
+            self._read.pop()
         self._dropped.append(FieldNote(name, text[:SHOWN], f"dropped: {why}"))
 
     def step(self, text: str) -> None:

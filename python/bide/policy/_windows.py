@@ -204,7 +204,11 @@ class Reader:
             remaining = 0
         if limit is None and remaining is None and after is None and used is None:
             return
-        bucket = label(row.get("bucket")) or capture or self._name
+        named = row.get("bucket")
+        bucket = label(named) or capture or self._name
+        if named and source.recorder is not None and isinstance(window.bucket, Field):
+            # Not the name itself: it is shown as the field's text, and with the quota.
+            source.recorder.read(window.bucket.place, named, label(named) and "the bucket", "a name")
         quota = make(Quota, (limit, remaining, after, at, length, bucket))
         # A used-up window that states no end has one unit again when a leaky bucket has lost one, and has
         # ended when its length has passed.
