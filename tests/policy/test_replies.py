@@ -16,6 +16,7 @@ import httpx
 import pytest
 import requests
 import urllib3
+from aiohttp.client_reqrep import ConnectionKey
 
 from bide.policy import CLEVER, HTTP, Action, Decision, Failure, Reason, Reply, decide, failure_of
 from bide.policy._reply import method_of
@@ -336,6 +337,15 @@ def chained(outer: BaseException, cause: BaseException) -> BaseException:
     return outer
 
 
+def unresolved(error: OSError, *codes: int) -> BaseException:
+    """aiohttp's exception for a host name, which with aiodns has the code of c-ares a good way down."""
+    for code in codes:
+        kind = type("DNSError", (Exception,), {"__module__": "aiodns.error"})
+        chained(error, kind(code, "from c-ares"))
+    key = ConnectionKey("api.example", 443, True, True, None, None, None)
+    return aiohttp.ClientConnectorDNSError(key, error)
+
+
 FAILURES = [
     (ConnectionRefusedError(), Failure.CONNECT),
     (ConnectionResetError(), Failure.PROTOCOL),
@@ -374,6 +384,12 @@ FAILURES = [
     (aiohttp.ServerDisconnectedError(), Failure.PROTOCOL),
     (aiohttp.ServerTimeoutError(), Failure.TIMEOUT),
     (aiohttp.InvalidURL("x"), None),
+    (unresolved(socket.gaierror(socket.EAI_NONAME, "Name or service not known")), None),
+    (unresolved(socket.gaierror(socket.EAI_AGAIN, "Temporary failure")), Failure.CONNECT),
+    (unresolved(OSError(None, "DNS lookup failed")), None),
+    (unresolved(OSError(None, "Domain name not found"), 4), None),
+    (unresolved(OSError(None, "Could not contact DNS servers"), 11), Failure.CONNECT),
+    (unresolved(OSError(None, "Timeout while contacting DNS servers"), 12), Failure.CONNECT),
     (chained(ValueError(), ConnectionRefusedError()), None),
     (KeyboardInterrupt(), None),
     (asyncio.CancelledError(), None),

@@ -55,15 +55,16 @@ HOPELESS = {
     "socket": {"gaierror"},
     "http": {"InvalidURL", "ImproperConnectionState"},
     "urllib3": {"ResponseError", "LocationValueError", "ClosedPoolError", "CertificateError"},
-    "aiohttp": {"ServerFingerprintMismatch"},
+    "aiohttp": {"ServerFingerprintMismatch", "ClientConnectorDNSError"},
 }
 """Repeating cures none of these, whatever carries them."""
 
 REFUSED_BY_CLIENT = {"urllib3": {"SSLError"}}
 """With words of its own, not another's, it is the client's own check of the certificate that failed."""
 
-TRY_AGAIN = frozenset({-3, 2, 11002})
-"""EAI_AGAIN on Linux, macOS and Windows: this host name may resolve the next time."""
+TRY_AGAIN = {"socket": {"gaierror": (-3, 2, 11002)}, "aiodns": {"DNSError": (3, 11, 12)}}
+"""Whatever carries these, the host name may resolve the next time: EAI_AGAIN on Linux, macOS and Windows, and
+ARES_ESERVFAIL, ARES_ECONNREFUSED, ARES_ETIMEOUT of c-ares."""
 
 UNREACHABLE = frozenset({"ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "EADDRNOTAVAIL"})
 """An OSError of these was raised before anything was sent."""
@@ -86,7 +87,9 @@ def failure_of(exception: BaseException) -> Failure | None:
     if failure is None:
         return None
     chain = _chain(exception)
-    if any(map(_is_hopeless, chain)) or (chain[-1].args and _is_named(type(chain[-1]), REFUSED_BY_CLIENT)):
+    if any(map(_is_hopeless, chain)) and not any(map(_is_try_again, chain)):
+        return None
+    if chain[-1].args and _is_named(type(chain[-1]), REFUSED_BY_CLIENT):
         return None
     if wrapper:
         for link in chain:
@@ -122,8 +125,12 @@ def _lookup(exception: BaseException) -> tuple[Failure | None, bool]:
 
 
 def _is_hopeless(link: BaseException) -> bool:
-    named = any(_is_named(cls, HOPELESS) for cls in type(link).__mro__)
-    return named and not (type(link).__name__ == "gaierror" and getattr(link, "errno", None) in TRY_AGAIN)
+    return any(_is_named(cls, HOPELESS) for cls in type(link).__mro__)
+
+
+def _is_try_again(link: BaseException) -> bool:
+    codes = TRY_AGAIN.get(_package(type(link)), {}).get(type(link).__name__, ())
+    return bool(link.args) and link.args[0] in codes
 
 
 def _is_named(cls: type, names: dict[str, set[str]]) -> bool:
