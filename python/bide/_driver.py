@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict, TypeVar
 
 from bide._buckets import Buckets
@@ -31,10 +32,11 @@ from bide._flow import (
     Verdict,
     drive,
     drive_async,
+    goes_with,
 )
 from bide._foreign import deferred, status_of
 from bide._ledger import Ledger
-from bide.errors import Deferred
+from bide.errors import Deferred, StoreError
 from bide.policy import Action, Budget, Decision, Policy, Quota, Reason, Reply, decide, failure_of
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cause",
+    "Closing",
     "Discard",
     "Driver",
     "Exchange",
@@ -88,6 +91,12 @@ class Clock(Protocol):
 
     def __call__(self) -> float: ...
     def time(self) -> float: ...
+
+
+class Closing(Protocol):
+    """Tells whether the client was closed: a ``threading.Event`` is one."""
+
+    def is_set(self) -> bool: ...
 
 
 class Options(TypedDict, total=False):
@@ -195,7 +204,7 @@ class Driver:
         self._on_decision = on_decision
         self._on_wait = on_wait
         self._clock = clock
-        self._monotonic: Callable[[], float] = time.monotonic if clock is None else clock
+        self.monotonic: Callable[[], float] = time.monotonic if clock is None else clock
         self._unix: Callable[[], float] = time.time if clock is None else clock.time
         self._buckets = Buckets()
         self._ledger = Ledger()
@@ -258,7 +267,7 @@ class Driver:
         self,
         exchange: Exchange,
         send: Callable[[int], object],
-        discard: Callable[[object], object],
+        discard: Callable[[object, bool], object],
         look: Callable[[object], bytes | None],
         sleep: Callable[[float], object] | None = None,
     ) -> Verdict:
@@ -270,19 +279,21 @@ class Driver:
         self,
         exchange: Exchange,
         send: Callable[[int], Awaitable[object]],
-        discard: Callable[[object], Awaitable[object]],
+        discard: Callable[[object, bool], Awaitable[object]],
         look: Callable[[object], Awaitable[bytes | None]],
         sleep: Callable[[float], Awaitable[object]],
+        unbroken: Callable[[Awaitable[object]], Awaitable[None]],
+        closing: Closing | None = None,
     ) -> Verdict:
-        """One request from beginning to end on an event loop."""
-        return await drive_async(self.flow(exchange), send, sleep, discard, look)
+        """One request from beginning to end on an event loop; ``unbroken``: see ``drive_async``."""
+        return await drive_async(self.flow(exchange, closing), send, sleep, discard, look, unbroken)
 
-    def flow(self, exchange: Exchange, closing: threading.Event | None = None) -> Flow:
-        """The retry loop for one request; ``closing`` ends its waits."""
+    def flow(self, exchange: Exchange, closing: Closing | None = None) -> Flow:
+        """The retry loop for one request; ``closing`` tells whether it should wait no more."""
         closing = self._closing if closing is None else closing
         lane = self.lane_of(exchange.host)
         key = self.key_of(exchange) if lane.limiter is not None else b""
-        started = self._monotonic()
+        started = self.monotonic()
         attempt = 1
         repeats = False
         while True:
@@ -295,7 +306,9 @@ class Driver:
             try:
                 self._ledger.begin(counter)
                 try:
-                    answer = yield Send(attempt)
+                    answer = yield Send(
+                        attempt, first_of(lane, counter) if admission and admission.probing else None
+                    )
                     reply = answer
                     if isinstance(answer, Failed):
                         answer, failure = answer
@@ -312,20 +325,18 @@ class Driver:
                         lane.policy,
                         attempt=attempt,
                         method=exchange.method,
-                        elapsed=self._monotonic() - started,
+                        elapsed=self.monotonic() - started,
                         now=self._unix(),
                         body=body,
                         idempotent=exchange.idempotent or self._idempotent,
                         repeatable=exchange.repeatable,
                     )
-                except Exception:  # A policy's or the caller's own: passed on when the ledger is closed.
+                except BaseException as ended:  # A policy's, the caller's own, or what interrupts: passed on.
                     self._ledger.end(counter)
-                    yield from self._teach(lane, key, counter, exchange, admission, None)
-                    raise
-                except BaseException:  # Cancelled, closed: no moment for a round trip; a probe times out.
-                    self._ledger.end(counter)
-                    if lane.limiter is not None and not lane.is_remote and admission and admission.probing:
-                        lane.limiter.sync(counter, Quota())
+                    # A coroutine that is thrown away can make no round trip: the probe times out.
+                    if not lane.is_remote or not isinstance(ended, GeneratorExit):
+                        with suppress(StoreError):
+                            yield from self._teach(lane, key, counter, exchange, admission, None)
                     raise
                 self._ledger.end(counter)
                 yield from self._teach(lane, key, counter, exchange, admission, decision)
@@ -338,9 +349,11 @@ class Driver:
                     decision = decision.replace(wait=max(decision.wait, lane.policy.resume_after))
                     decision = self._put_off(decision, OVERSPENT)
                 self._report(exchange, decision, answer)
-            except Exception:  # A hook's, a store's or the caller's own: passed on when nothing is left open.
+            except GeneratorExit:
+                raise
+            except BaseException as ended:  # A hook's, a store's or the caller's own, or what interrupts.
                 if answer is not None and not isinstance(answer, BaseException):
-                    yield Discard(answer)
+                    yield Discard(answer, drains=isinstance(ended, Exception))
                 raise
             given_up = decision.action is Action.DEFER and self.raises_deferred
             if (decision.action is Action.RETRY or given_up) and not isinstance(answer, BaseException):
@@ -356,7 +369,7 @@ class Driver:
     def hold(self, exchange: Exchange, sleep: Callable[[float], object]) -> Decision | None:
         """Waits for the limiter's permit, for who sends by itself; a DEFER decision where it takes too long."""
         lane, key = self.lane_of(exchange.host), self.key_of(exchange)
-        admission = _perform(self._admit(lane, key, exchange, self._monotonic(), self._closing), sleep)
+        admission = _perform(self._admit(lane, key, exchange, self.monotonic(), self._closing), sleep)
         if isinstance(admission, Decision):
             return admission
         if lane.limiter is not None and admission is not None and admission.probing:
@@ -369,13 +382,13 @@ class Driver:
         _perform(self._teach(self.lane_of(exchange.host), key, key, exchange, None, decision), time.sleep)
 
     def _admit(
-        self, lane: Lane, key: str | bytes, exchange: Exchange, started: float, closing: threading.Event
+        self, lane: Lane, key: str | bytes, exchange: Exchange, started: float, closing: Closing
     ) -> Generator[Ask | Sleep, Any, Outcome | Decision | None]:
         """Waits for the limiter's permit; a DEFER decision when that takes longer than the caller allows."""
         policy, limiter = lane.policy, lane.limiter
         if limiter is None:
             return None
-        told = False
+        waited_for_first = 0.0
         while True:
             timeout: dict[str, Any] = {"probe_timeout": PROBE_TIMEOUT_SECONDS}
             if lane.is_remote:
@@ -384,30 +397,31 @@ class Driver:
                 outcome = limiter.contact(key, **timeout)
             if outcome.allowed:
                 return outcome
+            if outcome.probing and goes_with(first_of(lane, key)):
+                return None
             wait = max(outcome.retry_after, SHORTEST_SLEEP_SECONDS)
             if outcome.probing:
                 sleep = Sleep(min(wait, POLL_SECONDS), Cause.FIRST_REPLY, "waiting for the first reply")
             else:
                 sleep = Sleep(wait, Cause.WINDOW, f"window used up, {wait:.1f} s until reset")
             late = (
-                policy.deadline is not None and self._monotonic() - started + sleep.seconds > policy.deadline
+                policy.deadline is not None and self.monotonic() - started + sleep.seconds > policy.deadline
             )
-            if sleep.seconds > policy.max_wait or late or self._is_late(exchange, started, sleep.seconds):
+            too_long = waited_for_first + sleep.seconds > policy.max_wait
+            if too_long or late or self._is_late(exchange, started, sleep.seconds):
                 decision = self._no_room(wait, outcome)
                 self._report(exchange, decision, None)
                 return decision
-            if outcome.probing and told:
-                yield sleep
-            else:
-                yield self._wait(sleep)
-            told = outcome.probing
+            # One wait in many looks: told once.
+            yield sleep if outcome.probing and waited_for_first else self._wait(sleep)
+            waited_for_first = waited_for_first + sleep.seconds if outcome.probing else 0.0
             if closing.is_set():
                 return self._put_off(self._no_room(wait, outcome), CLOSED)
 
     def _count(self, host: str, repeats: bool) -> None:
         if isinstance(self._budget, Budget):
             budget = self._budgets.get(host, self._budget)
-            now = self._monotonic()
+            now = self.monotonic()
             self._budgets[host] = budget.after_retry(now) if repeats else budget.after_request(now)
             if len(self._budgets) > MOST_HOSTS:
                 self._budgets.pop(next(iter(self._budgets)), None)
@@ -415,22 +429,27 @@ class Driver:
     def _has_budget(self, host: str) -> bool:
         """Whether a failure may be repeated, or too many have been: a refusal states its own pace."""
         budget = self._budgets.get(host)
-        return budget is None or budget.allows(self._monotonic())
+        return budget is None or budget.allows(self.monotonic())
 
     def _is_late(self, exchange: Exchange, started: float, wait: float) -> bool:
-        return exchange.deadline is not None and self._monotonic() - started + wait > exchange.deadline
+        return exchange.deadline is not None and self.monotonic() - started + wait > exchange.deadline
 
     def _put_off(self, decision: Decision, advice: str) -> Decision:
         resume_at = self._unix() + decision.wait
         return decision.replace(action=Action.DEFER, resume_at=resume_at, advice=advice)
 
     def _no_room(self, wait: float, outcome: Outcome) -> Decision:
+        why = (
+            "The first request of this key has no reply yet"
+            if outcome.probing
+            else "The quota of this key is used up"
+        )
         return Decision(
             action=Action.DEFER,
             wait=wait,
             resume_at=self._unix() + wait,
             reason=Reason.RATE_LIMITED,
-            advice=f"The quota of this key is used up: cease now and resume in {wait:.0f} s.",
+            advice=f"{why}: cease now and resume in {wait:.0f} s.",
             quota=Quota(limit=outcome.limit, remaining=outcome.remaining, reset_after=outcome.reset_after),
             source="limiter",
         )
@@ -457,11 +476,11 @@ class Driver:
         calls: list[Ask] = []
         if quota is not None:
             mine = {"outcome": outcome if counted_in == counter else None}
-            calls.append(Ask(limiter, "sync", (counted_in, quota), mine))
+            calls.append(Ask(limiter, "sync", (counted_in, quota), mine, tells=True))
         if outcome is not None and outcome.probing and (quota is None or counted_in != counter):
-            calls.append(Ask(limiter, "sync", (counter, Quota()), {}))
+            calls.append(Ask(limiter, "sync", (counter, Quota()), {}, tells=True))
         if decision is not None and self._is_penalty(decision):
-            calls.append(Ask(limiter, "penalize", (counted_in, decision.wait), {}))
+            calls.append(Ask(limiter, "penalize", (counted_in, decision.wait), {}, tells=True))
         for call in calls:
             if lane.is_remote:
                 yield call
@@ -531,6 +550,11 @@ def _perform(flow: Generator[Ask | Sleep, Any, Result], sleep: Callable[[float],
     except StopIteration as stop:
         result: Result = stop.value
         return result
+
+
+def first_of(lane: Lane, counter: str | bytes) -> tuple[int, int]:
+    """Names a counter of a limiter without its key."""
+    return id(lane.limiter), hash(counter)
 
 
 def is_asked(policy: Policy, answer: object) -> bool:

@@ -5,16 +5,20 @@ A flow is a generator that does nothing itself. It yields what is to be done and
     yields               is sent back
     Send(attempt)        the client's own response, or the exception that it raised
     Look(response)       the beginning of its body, or None; its reader will still find all of it
-    Ask(limiter, ...)    what the limiter answered, or the exception that it raised is thrown in
+    Ask(limiter, ...)    what the limiter answered
     Sleep(seconds, ...)  nothing, when the time has passed or the client was closed
-    Discard(response)    nothing, when the response's connection has been given back
+    Discard(response)    nothing, when the response's connection has been given back or closed
 
-and returns a Verdict. Rules of this file: no policy of its own, no I/O, no import of a client.
+and returns a Verdict. What else is raised meanwhile, a cancellation too, is thrown in where it yielded: then it asks
+and discards, so that nothing is left open, and passes it on. Rules of this file: no policy of its own, no I/O, no
+import of a client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +38,7 @@ __all__ = [
     "Verdict",
     "drive",
     "drive_async",
+    "goes_with",
 ]
 
 
@@ -52,6 +57,8 @@ class Send(NamedTuple):
     """Send the request now."""
 
     attempt: int
+    first_of: Hashable = None
+    """What is counted, when this is the first request of it and goes alone; see ``goes_with``."""
 
 
 class Look(NamedTuple):
@@ -68,6 +75,8 @@ class Ask(NamedTuple):
     """Name of the method; "_async" behind it is its twin for event loops."""
     arguments: tuple[Any, ...]
     named: dict[str, Any]
+    tells: bool = False
+    """The limiter learns something by it that it should know although the task that tells it is cancelled."""
 
     def ask(self) -> object:
         return getattr(self.limiter, self.call)(*self.arguments, **self.named)
@@ -93,6 +102,8 @@ class Discard(NamedTuple):
     """Give back the connection of a response that nobody will see."""
 
     response: object
+    drains: bool = True
+    """It may be read to its end, if that is near; else nothing is read, whatever it costs: the task is cancelled."""
 
 
 class Failed(NamedTuple):
@@ -132,11 +143,33 @@ class Exchange(NamedTuple):
     """Seconds that the caller's own time-out gives to the whole, waits included."""
 
 
+_alone: ContextVar[frozenset[Hashable]] = ContextVar("bide_alone", default=frozenset())
+
+
+def goes_with(first_of: Hashable) -> bool:
+    """Whether what is sent now is a part of the sending of a first request: a middleware's request for a token, or that
+    of a generator of the body. It must not wait for the reply to the request that waits for it."""
+    return first_of in _alone.get()
+
+
+@contextmanager
+def _sending(first_of: Hashable) -> Iterator[None]:
+    if first_of is None:
+        yield
+        return
+    before = _alone.set(_alone.get() | {first_of})
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # A coroutine that is thrown away ends in whatever context.
+            _alone.reset(before)
+
+
 def drive(
     flow: Flow,
     send: Callable[[int], object],
     sleep: Callable[[float], object],
-    discard: Callable[[object], object],
+    discard: Callable[[object, bool], object],
     look: Callable[[object], bytes | None],
 ) -> Verdict:
     """Drives a flow where waiting blocks. What ``send`` raises is an answer; what interrupts is not."""
@@ -144,23 +177,23 @@ def drive(
         instruction = next(flow)
         while True:
             answer: object = None
-            if isinstance(instruction, Send):
-                try:
-                    answer = send(instruction.attempt)
-                except Exception as error:  # any client\'s: the flow decides
-                    answer = error
-            elif isinstance(instruction, Sleep):
-                sleep(instruction.seconds)
-            elif isinstance(instruction, Look):
-                answer = look(instruction.response)
-            elif isinstance(instruction, Ask):
-                try:
+            try:
+                if isinstance(instruction, Send):
+                    with _sending(instruction.first_of):
+                        answer = send(instruction.attempt)
+                elif isinstance(instruction, Sleep):
+                    sleep(instruction.seconds)
+                elif isinstance(instruction, Look):
+                    answer = look(instruction.response)
+                elif isinstance(instruction, Ask):
                     answer = instruction.ask()
-                except Exception as error:  # any store\'s: raised where it was asked
+                else:
+                    discard(*instruction)
+            except BaseException as error:  # Any client's, any store's, or what interrupts: the flow decides.
+                if not isinstance(instruction, Send) or not isinstance(error, Exception):
                     instruction = flow.throw(error)
                     continue
-            else:
-                discard(instruction.response)
+                answer = error
             instruction = flow.send(answer)
     except StopIteration as stop:
         verdict: Verdict = stop.value
@@ -173,31 +206,41 @@ async def drive_async(
     flow: Flow,
     send: Callable[[int], Awaitable[object]],
     sleep: Callable[[float], Awaitable[object]],
-    discard: Callable[[object], Awaitable[object]],
+    discard: Callable[[object, bool], Awaitable[object]],
     look: Callable[[object], Awaitable[bytes | None]],
+    unbroken: Callable[[Awaitable[object]], Awaitable[None]],
 ) -> Verdict:
-    """Drives a flow on an event loop: ``drive``, word for word, with ``await``."""
+    """Drives a flow on an event loop: ``drive``, word for word, with ``await``.
+
+    Args:
+        unbroken: awaits to its end what must not be left undone, although the task is cancelled.
+    """
     try:
         instruction = next(flow)
         while True:
             answer: object = None
-            if isinstance(instruction, Send):
-                try:
-                    answer = await send(instruction.attempt)
-                except Exception as error:  # any client\'s: the flow decides
-                    answer = error
-            elif isinstance(instruction, Sleep):
-                await sleep(instruction.seconds)
-            elif isinstance(instruction, Look):
-                answer = await look(instruction.response)
-            elif isinstance(instruction, Ask):
-                try:
-                    answer = await instruction.ask_async()
-                except Exception as error:  # any store\'s: raised where it was asked
+            try:
+                if isinstance(instruction, Send):
+                    with _sending(instruction.first_of):
+                        answer = await send(instruction.attempt)
+                elif isinstance(instruction, Sleep):
+                    await sleep(instruction.seconds)
+                elif isinstance(instruction, Look):
+                    answer = await look(instruction.response)
+                elif isinstance(instruction, Ask):
+                    asked = instruction.ask_async()
+                    if instruction.tells:
+                        await unbroken(asked)
+                    else:
+                        answer = await asked
+                else:
+                    discarded = discard(*instruction)
+                    await (discarded if instruction.drains else unbroken(discarded))
+            except BaseException as error:  # Any client's, any store's, or what interrupts: the flow decides.
+                if not isinstance(instruction, Send) or not isinstance(error, Exception):
                     instruction = flow.throw(error)
                     continue
-            else:
-                await discard(instruction.response)
+                answer = error
             instruction = flow.send(answer)
     except StopIteration as stop:
         verdict: Verdict = stop.value

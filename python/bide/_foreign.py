@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LARGEST_DRAIN_BYTES",
     "LOOK_BYTES",
+    "Patience",
     "decision_about",
     "deferred",
     "in_memory",
@@ -33,6 +34,9 @@ LARGEST_DRAIN_BYTES = 65_536
 LOOK_BYTES = MAX_BODY + 4_096
 """What is read of a body for the policy, which has to see that it is longer than the policy looks at; coded
 bytes may be a few more than what they stand for."""
+
+SHORTEST_TRY_SECONDS = 0.001
+"""No client takes a time-out of 0; the driver begins no try when none of the time is left."""
 
 _deferred_classes: dict[type[BaseException], type[Deferred]] = {}
 
@@ -136,3 +140,27 @@ def status_of(answer: object) -> int | None:
         if isinstance(status, int):
             return status
     return None
+
+
+class Patience:
+    """A time-out as urllib3 takes it: a ``Timeout(total=...)`` holds for all tries and the waits between them.
+
+    Args:
+        timeout: the caller's.
+        clock: what the waits are measured with, in monotonic seconds.
+    """
+
+    def __init__(self, timeout: Any, clock: Callable[[], float]) -> None:
+        self._timeout = timeout
+        self._clock = clock
+        self._began_at = self._clock()
+        total = getattr(timeout, "total", None)
+        self.total: float | None = total if isinstance(total, int | float) else None
+
+    def left(self) -> Any:
+        """The time-out of a try that begins now."""
+        if self.total is None:
+            return self._timeout
+        left = self._timeout.clone()
+        left.total = max(self.total - (self._clock() - self._began_at), SHORTEST_TRY_SECONDS)
+        return left

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -99,8 +99,6 @@ def middleware(
             while seconds > 0.0 and not request.session.closed:
                 await sleep(min(seconds, LOOK_SECONDS) if sleep is asyncio.sleep else seconds)
                 seconds = seconds - LOOK_SECONDS if sleep is asyncio.sleep else 0.0
-            if request.session.closed:
-                raise aiohttp.ClientConnectionError("Session is closed")
 
         # aiohttp answers some failures with another try of its own, through all middlewares, in the same task
         # and with the same timer: what has been deferred stays so.
@@ -108,9 +106,11 @@ def middleware(
         ended = deferred_in.pop(asyncio.current_task(), None)
         if ended is not None and ended[0] is timer:
             raise ended[1]
-        verdict = await driver.run_async(_exchange(request), send, _discard, _look, wait)
+        closing = _Closing(request.session)
+        verdict = await driver.run_async(_exchange(request), send, _discard, _look, wait, _unbroken, closing)
+        base = aiohttp.ClientConnectionError if closing.is_set() else aiohttp.ClientError
         try:
-            response: Any = driver.conclude(verdict, aiohttp.ClientError, _reaching)
+            response: Any = driver.conclude(verdict, base, _reaching)
         except Deferred as error:
             deferred_in[asyncio.current_task()] = timer, error
             raise
@@ -118,6 +118,26 @@ def middleware(
         return response  # type: ignore[no-any-return]  # what the handler returned
 
     return paced
+
+
+class _Closing(NamedTuple):
+    """Whether a session was closed."""
+
+    session: aiohttp.ClientSession
+
+    def is_set(self) -> bool:
+        return self.session.closed
+
+
+_unfinished: set[asyncio.Future[object]] = set()
+"""What goes on although its task was cancelled: an event loop by itself may forget it."""
+
+
+async def _unbroken(call: Awaitable[object]) -> None:
+    ending = asyncio.ensure_future(call)
+    _unfinished.add(ending)
+    ending.add_done_callback(_unfinished.discard)
+    await asyncio.shield(ending)
 
 
 def _is_total(request: aiohttp.ClientRequest) -> bool:
@@ -141,7 +161,7 @@ def _reaching(failure: type[Exception]) -> type[Exception]:
 def _exchange(request: aiohttp.ClientRequest) -> Exchange:
     return Exchange(
         method=request.method,
-        host=request.url.host or "",
+        host=request.url.raw_host or "",
         request=request,
         authorization=request.headers.get("Authorization"),
         idempotent="Idempotency-Key" in request.headers,
@@ -170,9 +190,6 @@ async def _look(response: Any) -> bytes | None:
             taken += chunk
     except (aiohttp.ClientError, TimeoutError):
         pass  # Whoever reads the response meets it again.
-    except BaseException:
-        response.close()
-        raise
     _put_back(content, taken)
     return taken
 
@@ -189,8 +206,11 @@ def _put_back(content: Any, taken: bytes) -> None:
         content._eof_counter = 0
 
 
-async def _discard(response: Any) -> None:
+async def _discard(response: Any, drains: bool) -> None:
     """Reads a small body, which is kept for the caller, and gives the connection back."""
+    if not drains:
+        response.close()
+        return
     length = response.content_length
     try:
         if length is not None and length <= LARGEST_DRAIN_BYTES:

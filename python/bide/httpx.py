@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -65,7 +66,7 @@ def _rewinder(stream: object) -> Callable[[], object] | None:
 def _exchange(request: Any, repeatable: bool) -> Exchange:
     return Exchange(
         method=request.method,
-        host=request.url.host,
+        host=request.url.raw_host.decode("ascii"),
         request=request,
         authorization=request.headers.get("authorization"),
         idempotent="idempotency-key" in request.headers,
@@ -114,23 +115,30 @@ class Transport(_Base):
         **options: Unpack[Options],
     ) -> None:
         self._driver = Driver(policy, **options)
-        self._inner = inner
+        self._inner: Any = inner
+        self._making = threading.Lock()
         self._sleep = sleep
 
     def handle_request(self, request: Any) -> Any:
-        inner: Any = self._inner
-        if inner is None:
-            inner = self.__dict__["_inner"] = _library(request).HTTPTransport()
+        inner = self._inner or self._made_for(request)
         rewind = _rewinder(request.stream)
 
         def send(attempt: int) -> Any:
             if attempt > 1 and rewind is not None:
                 rewind()
-            return inner.handle_request(request)
+            response = inner.handle_request(request)
+            response.request = request
+            return response
 
         exchange = _exchange(request, rewind is not None)
         verdict = self._driver.run(exchange, send, _discard, _look, self._sleep)
         return _concluded(self._driver, verdict, request)
+
+    def _made_for(self, request: Any) -> Any:
+        with self._making:  # Threads that share a client begin with it at once.
+            if self._inner is None:
+                self._inner = _library(request).HTTPTransport()
+            return self._inner
 
     def close(self) -> None:
         self._driver.close()
@@ -187,10 +195,14 @@ class AsyncTransport(_AsyncBase):
         async def send(attempt: int) -> Any:
             if attempt > 1 and rewind is not None:
                 rewind()
-            return await inner.handle_async_request(request)
+            response = await inner.handle_async_request(request)
+            response.request = request
+            return response
 
         exchange = _exchange(request, rewind is not None)
-        verdict = await self._driver.run_async(exchange, send, _discard_async, _look_async, self._sleep)
+        verdict = await self._driver.run_async(
+            exchange, send, _discard_async, _look_async, self._sleep, _unbroken
+        )
         return _concluded(self._driver, verdict, request)
 
     async def _wait(self, seconds: float) -> None:
@@ -226,6 +238,11 @@ class AsyncTransport(_AsyncBase):
         self._wake()
         if self._inner is not None:
             await self._inner.__aexit__(exc_type, exc_value, traceback)
+
+
+async def _unbroken(call: Awaitable[object]) -> None:
+    with anyio.CancelScope(shield=True):
+        await call
 
 
 class _Rewound:
@@ -319,9 +336,9 @@ def _decoded(response: Any, taken: bytes) -> bytes | None:
     return body
 
 
-def _discard(response: Any) -> None:
+def _discard(response: Any, drains: bool) -> None:
     try:
-        size = _size(response)
+        size = _size(response) if drains else LARGEST_DRAIN_BYTES + 1
         if size is None:
             drained = 0
             for chunk in response.iter_raw():
@@ -336,9 +353,9 @@ def _discard(response: Any) -> None:
         response.close()
 
 
-async def _discard_async(response: Any) -> None:
+async def _discard_async(response: Any, drains: bool) -> None:
     try:
-        size = _size(response)
+        size = _size(response) if drains else LARGEST_DRAIN_BYTES + 1
         if size is None:
             drained = 0
             async for chunk in response.aiter_raw():
@@ -355,7 +372,7 @@ async def _discard_async(response: Any) -> None:
 
 def _size(response: Any) -> int | None:
     """What is left of the body, as its length says. A small one is kept: a ``Deferred`` may carry the response."""
-    if response.is_stream_consumed:
+    if response.is_stream_consumed or response.request.method == "HEAD":
         return 0
     length = response.headers.get("content-length", "")
     return int(length[:16]) if length.isascii() and length.isdigit() else None

@@ -15,7 +15,7 @@ from urllib3.util import parse_url
 
 from bide import urllib3
 from bide._driver import Driver, Exchange, Options
-from bide._foreign import LARGEST_DRAIN_BYTES, in_memory, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, Patience, in_memory, rewinder
 
 if TYPE_CHECKING:
     from bide.policy import Policy
@@ -84,13 +84,14 @@ class Adapter(BaseAdapter):
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
         rewind = rewinder(request.body)
+        patience = Patience(timeout, self._driver.monotonic)
 
         def send(attempt: int) -> requests.Response:
             if attempt > 1 and rewind is not None:
                 rewind()
-            return self._inner.send(request, stream, timeout, verify, cert, proxies)
+            return self._inner.send(request, stream, patience.left(), verify, cert, proxies)
 
-        exchange = _exchange(request, rewind is not None)
+        exchange = _exchange(request, rewind is not None, patience.total)
         verdict = self._driver.run(exchange, send, _discard, _look, self._sleep)
         response: Any = self._driver.conclude(verdict, requests.RequestException, request=request)
         response.bide = verdict.decision
@@ -132,16 +133,17 @@ def mount(
     return session
 
 
-def _exchange(request: requests.PreparedRequest, repeatable: bool) -> Exchange:
+def _exchange(request: requests.PreparedRequest, repeatable: bool, deadline: float | None) -> Exchange:
     url = parse_url(request.url or "")
     return Exchange(
         method=request.method or "GET",
-        host=url.host or "",
+        host=(url.host or "").strip("[]"),
         request=request,
         authorization=request.headers.get("Authorization"),
         idempotent="Idempotency-Key" in request.headers,
         repeatable=repeatable,
         target=url.path or "",
+        deadline=deadline,
     )
 
 
@@ -150,8 +152,11 @@ def _look(response: Any) -> bytes | None:
     return urllib3.look(response.raw) if body is None else body
 
 
-def _discard(response: Any) -> None:
+def _discard(response: Any, drains: bool) -> None:
     """Reads a small body, which is kept for the caller, and closes the response."""
+    if not drains:
+        response.close()
+        return
     try:
         length = response.headers.get("Content-Length", "")
         if len(length) <= 5 and length.isdecimal() and int(length) <= LARGEST_DRAIN_BYTES:

@@ -125,10 +125,11 @@ def _look(response: Any) -> bytes | None:
         return None
 
 
-def _discard(response: Any) -> None:
+def _discard(response: Any, drains: bool) -> None:
     """urllib opens a connection for each request: it is closed with the response."""
     try:
-        response.read(LARGEST_DRAIN_BYTES)
+        if drains:
+            response.read(LARGEST_DRAIN_BYTES)
     except (OSError, HTTPException):
         pass  # A body that breaks off is of no more interest than one that does not.
     finally:

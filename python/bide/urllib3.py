@@ -22,9 +22,10 @@ import urllib3
 from urllib3 import HTTPHeaderDict
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ResponseError
+from urllib3.util import parse_url
 
 from bide._driver import Driver, Exchange, Options, Verdict, deferred, is_asked, policy_of
-from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, Patience, in_memory, rewinder
 from bide._rewound import begin
 from bide.policy import HTTP, Action, Decision, Policy, Reply, decide, failure_of
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from bide.limiter import Limiter
 
 __all__ = ["PoolManager", "Retry", "look"]
+
+BAD_REQUEST = 400
+"""Every other refusal of a client may be one to repeat, by the policy of some host, which ``is_retry`` is not told."""
 
 _answered = threading.local()
 """urllib3 asks ``is_retry`` before it shows the response. Where only the response can tell, and tells not to
@@ -75,7 +79,8 @@ class Retry(urllib3.Retry):
     Args:
         total: as in urllib3; a number, where it is given, is also the policy's ``retries``. A policy may
             stand here, too.
-        policy: the API's policy; None chooses it by host.
+        policy: the API's policy; None chooses it by host. urllib3 asks about a status before it tells the host: an
+            API that refuses with a success or a 400 needs its policy here.
         max_wait: the longest single wait in seconds; a longer one is DEFER. None is the policy's.
         deadline: seconds from the first failure, waits included, after which no further try begins.
         idempotent: the caller's promise that every request may be repeated, whatever its method.
@@ -160,6 +165,8 @@ class Retry(urllib3.Retry):
             return False
         if not self.respect_retry_after_header and not has_retry_after and not self.status_forcelist:
             return False
+        if self._own.policy is None and BAD_REQUEST < status_code < 500:
+            return True  # What this host means by it, ``increment`` can tell.
         policy = self._own.policy_for(None)
         reply = Reply(status_code, {"Retry-After": "1"} if has_retry_after else {}, method=method)
         decision = decide(reply, policy, attempt=1, idempotent=self._is_idempotent(method), now=0.0, draw=0.0)
@@ -189,7 +196,7 @@ class Retry(urllib3.Retry):
         own = self._own
         if own.started_at is None:
             own = own._replace(started_at=time.monotonic())
-        decision = self._decide(answer, method, _pool, own)
+        decision = self._decide(answer, method, _host(_pool, url), own)
         if own.driver is not None:
             own.driver.teach(_exchange_with(_pool, method, url), decision)
         try:
@@ -217,10 +224,10 @@ class Retry(urllib3.Retry):
             raise ended
         return new
 
-    def _decide(self, answer: object, method: str | None, pool: ConnectionPool | None, own: _Own) -> Decision:
+    def _decide(self, answer: object, method: str | None, host: str, own: _Own) -> Decision:
         errors = len(list(takewhile(lambda entry: entry.redirect_location is None, reversed(self.history))))
         started_at = time.monotonic() if own.started_at is None else own.started_at
-        policy = own.policy_for(getattr(pool, "host", None))
+        policy = own.policy_for(host)
         decision = decide(
             answer,
             policy,
@@ -261,11 +268,17 @@ class Retry(urllib3.Retry):
                 raise deferred(Verdict(None, full), HTTPError)
 
 
+def _host(pool: ConnectionPool | None, url: str | None) -> str:
+    """Whom a request is for: the pool may be a proxy's, whose requests name the whole URL."""
+    named = None if url is None or url.startswith("/") else parse_url(url).host
+    return (named or getattr(pool, "host", None) or "").strip("[]")
+
+
 def _exchange_with(pool: ConnectionPool | None, method: str | None, url: str | None) -> Exchange:
     fields = HTTPHeaderDict(getattr(pool, "headers", None))
     return Exchange(
         method=method or "GET",
-        host=getattr(pool, "host", None) or "",
+        host=_host(pool, url),
         request={"method": method, "url": url, "headers": fields},
         authorization=fields.get("Authorization"),
         target=(url or "").partition("?")[0],
@@ -361,33 +374,32 @@ class _Paced(HTTPConnectionPool):
         retries: urllib3.Retry | bool | int | None = None,
         redirect: bool = True,
         assert_same_host: bool = True,
-        timeout: Any = None,
+        timeout: Any = ...,
         **arguments: Any,
     ) -> BaseHTTPResponse:
         rewind = rewinder(body)
-        total = getattr(self.timeout if timeout is None else timeout, "total", None)
+        patience = Patience(self.timeout if timeout is ... else timeout, self.driver.monotonic)
         own = urllib3.Retry.from_int(retries, redirect=redirect, default=self.retries)
         tries = urllib3.Retry(False if own.total is False else 0, redirect=own.redirect)
-        if timeout is not None:
-            arguments["timeout"] = timeout
 
         def send(attempt: int) -> BaseHTTPResponse:
             if attempt > 1 and rewind is not None:
                 rewind()
+            left = patience.left()
             return super(_Paced, self).urlopen(
-                method, url, body, headers, tries, redirect, assert_same_host, **arguments
+                method, url, body, headers, tries, redirect, assert_same_host, left, **arguments
             )
 
         fields = HTTPHeaderDict(self.headers if headers is None else headers)
         exchange = Exchange(
             method=method.upper(),
-            host=self.host,
+            host=_host(self, url),
             request={"method": method, "url": url, "body": body, "headers": fields},
             authorization=fields.get("Authorization"),
             idempotent="Idempotency-Key" in fields,
             repeatable=rewind is not None,
             target=url.partition("?")[0],
-            deadline=total if isinstance(total, int | float) else None,
+            deadline=patience.total,
         )
         verdict = self.driver.run(exchange, send, _discard, look, self.wait)
         response: Any = self.driver.conclude(verdict, HTTPError)
@@ -412,9 +424,9 @@ def look(response: Any) -> bytes | None:
         return None
 
 
-def _discard(response: Any) -> None:
+def _discard(response: Any, drains: bool) -> None:
     """Reads the rest of a small body, and gives the connection back."""
-    drained = 0
+    drained = 0 if drains else LARGEST_DRAIN_BYTES + 1
     try:
         while drained <= LARGEST_DRAIN_BYTES and (chunk := response.read(4096, decode_content=False)):
             drained += len(chunk)

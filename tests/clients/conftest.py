@@ -6,6 +6,8 @@ FakeClock's unless a test gives its own ``sleep``.
 
 from __future__ import annotations
 
+import functools
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -26,6 +28,12 @@ import bide
 from bide.testing import FakeClock
 
 
+@functools.cache
+def trust() -> ssl.SSLContext:
+    """This machine's authorities, read once: each client would read them again, which takes longer than a test."""
+    return ssl.create_default_context()
+
+
 class Result(NamedTuple):
     """What the caller of a client got."""
 
@@ -44,11 +52,11 @@ class Options(NamedTuple):
     body: Any
     headers: dict[str, str]
     timeout: float
-    tls: ssl.SSLContext | None
+    tls: ssl.SSLContext
 
 
 def call_httpx(library: Any, url: str, options: Options) -> Result:
-    inner = library.HTTPTransport(verify=options.tls or True)
+    inner = library.HTTPTransport(verify=options.tls)
     transport = bide.httpx.Transport(options.policy, inner=inner, **options.adapter)
     with library.Client(transport=transport, timeout=options.timeout, follow_redirects=True) as client:
         response = client.request(options.method, url, content=options.body, headers=options.headers)
@@ -57,7 +65,7 @@ def call_httpx(library: Any, url: str, options: Options) -> Result:
 
 def call_httpx_async(library: Any, backend: str, url: str, options: Options) -> Result:
     async def call() -> Result:
-        inner = library.AsyncHTTPTransport(verify=options.tls or True)
+        inner = library.AsyncHTTPTransport(verify=options.tls)
         transport = bide.httpx.AsyncTransport(options.policy, inner=inner, **options.adapter)
         body = chunks(options.body) if isgenerator(options.body) else options.body
         async with library.AsyncClient(
@@ -102,7 +110,7 @@ def call_aiohttp(url: str, options: Options) -> Result:
         middleware = bide.aiohttp.middleware(options.policy, **options.adapter)
         body = chunks(options.body) if isgenerator(options.body) else options.body
         timeout = aiohttp.ClientTimeout(sock_connect=options.timeout, sock_read=options.timeout)
-        connector = aiohttp.TCPConnector(ssl=options.tls or True)
+        connector = aiohttp.TCPConnector(ssl=options.tls)
         async with (
             aiohttp.ClientSession(middlewares=[middleware], timeout=timeout, connector=connector) as session,
             session.request(options.method, url, data=body, headers=options.headers) as response,
@@ -184,7 +192,7 @@ class Client:
         if "sleep" not in adapter:
             adapter["sleep"] = self.sleeper(clock.sleep)
         adapter = {"clock": clock, "limiter": False, **adapter}
-        options = Options(policy, adapter, method, body, dict(headers or {}), timeout, tls)
+        options = Options(policy, adapter, method, body, dict(headers or {}), timeout, tls or trust())
         return CLIENTS[self.name](url, options)
 
     def sleeper(self, sleep: Callable[[float], object]) -> Callable[[float], object | Awaitable[object]]:
@@ -201,3 +209,15 @@ class Client:
 @pytest.fixture(params=list(CLIENTS))
 def client(request: pytest.FixtureRequest) -> Client:
     return Client(request.param)
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every host name is this machine's."""
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **named: Any) -> Any:
+        is_name = not str(host if isinstance(host, str) else host.decode()).replace(".", "").isdecimal()
+        return resolve("127.0.0.1" if is_name else host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)

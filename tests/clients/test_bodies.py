@@ -7,8 +7,10 @@ socket. ``STACKEXCHANGE`` asks for the body of every reply, ``CANVAS`` for that 
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import os
+import ssl
 import urllib.error
 import urllib.request
 import zlib
@@ -37,8 +39,21 @@ LONG = b'{"items": "' + os.urandom(200_000).hex().encode() + b'", "backoff": 7}'
 Read = Callable[[str, bide.Policy, int], bytes]
 
 
+@functools.cache
+def trust() -> ssl.SSLContext:
+    """Read once: it takes longer than a test."""
+    return ssl.create_default_context()
+
+
+@functools.cache
+def compressed(body: bytes) -> bytes:
+    return gzip.compress(body, 1)
+
+
 def read_httpx(library: Any, url: str, policy: bide.Policy, times: int) -> bytes:
-    with library.Client(transport=bide.httpx.Transport(policy, limiter=False, on_defer="return")) as client:
+    inner = library.HTTPTransport(verify=trust())
+    transport = bide.httpx.Transport(policy, inner=inner, limiter=False, on_defer="return")
+    with library.Client(transport=transport) as client:
         for _ in range(times):
             with client.stream("GET", url) as response:
                 body = b"".join(response.iter_bytes(PIECE))
@@ -47,7 +62,8 @@ def read_httpx(library: Any, url: str, policy: bide.Policy, times: int) -> bytes
 
 def read_httpx_async(library: Any, backend: str, url: str, policy: bide.Policy, times: int) -> bytes:
     async def read() -> bytes:
-        transport = bide.httpx.AsyncTransport(policy, limiter=False, on_defer="return")
+        inner = library.AsyncHTTPTransport(verify=trust())
+        transport = bide.httpx.AsyncTransport(policy, inner=inner, limiter=False, on_defer="return")
         async with library.AsyncClient(transport=transport) as client:
             for _ in range(times):
                 async with client.stream("GET", url) as response:
@@ -112,7 +128,7 @@ def read_aiohttp(whole: bool, url: str, policy: bide.Policy, times: int) -> byte
 
 
 def read_urllib(url: str, policy: bide.Policy, times: int) -> bytes:
-    handler = bide.urllib.Handler(policy, limiter=False, on_defer="return")
+    handler = bide.urllib.Handler(policy, context=trust(), limiter=False, on_defer="return")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
     for _ in range(times):
         try:
@@ -163,7 +179,7 @@ def test_a_body_that_was_looked_into_is_read_whole_and_its_connection_is_used_ag
 ) -> None:
     answer = {
         "plain": answer_bytes(status, JSON, body),
-        "gzip": answer_bytes(status, JSON | {"Content-Encoding": "gzip"}, gzip.compress(body, 1)),
+        "gzip": answer_bytes(status, JSON | {"Content-Encoding": "gzip"}, compressed(body)),
         "chunked": chunked(status, body),
     }[coding]
     with ScriptedServer([answer]) as server:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import ssl
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +32,9 @@ class Recorded(NamedTuple):
 
     def to_bytes(self) -> bytes:
         body = (self.body or "").encode()
-        head = [f"HTTP/1.1 {self.status} Recorded", *self.lines, f"Content-Length: {len(body)}"]
+        # Where a client makes something else of the fields, it knows of no length either.
+        ends = ["Connection: close"] if self.id in NOT_HTTP else []
+        head = [f"HTTP/1.1 {self.status} Recorded", *ends, *self.lines, f"Content-Length: {len(body)}"]
         return "\r\n".join([*head, "", ""]).encode("latin-1") + body
 
     def fields(self) -> list[tuple[str, str]]:
@@ -64,12 +65,6 @@ WITH_BODIES = [
     if (case := json.loads(line))["body"] and case["vendor"] in bide.policies.names()
 ]
 """Replies of real APIs whose bodies tell something, or could."""
-
-
-@pytest.fixture(scope="module")
-def tls() -> ssl.SSLContext:
-    """Made once: nothing here uses it, but each client would make one of its own."""
-    return ssl.create_default_context()
 
 
 class Seen(Exception):
@@ -106,16 +101,14 @@ def test_there_is_enough_on_record() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
-def test_the_same_bytes_give_the_same_decision(
-    client: Any, policy: bide.Policy, witness: Witness, tls: ssl.SSLContext
-) -> None:
+def test_the_same_bytes_give_the_same_decision(client: Any, policy: bide.Policy, witness: Witness) -> None:
     differing = []
     with ScriptedServer([recorded.to_bytes() for recorded in RECORDED]) as server:
         for count, recorded in enumerate(RECORDED, start=1):
             witness.seen.clear()
             clock = FakeClock(unix=recorded.now)
             with pytest.raises(Seen):
-                client(server.url, policy=policy, clock=clock, on_decision=end, tls=tls, timeout=1.0)
+                client(server.url, policy=policy, clock=clock, on_decision=end, timeout=1.0)
             assert len(server.requests) == count, recorded.id
             assert len(witness.seen) == 1, recorded.id
             response, arguments, decision = witness.seen[0]
@@ -152,7 +145,7 @@ def coded_bytes(case: dict[str, Any], coding: str) -> bytes:
 
 @pytest.mark.parametrize("turn", range(len(CODINGS)), ids=["plain first", "gzip first", "chunked first"])
 def test_what_stands_in_a_body_counts_and_leaves_the_body_to_the_caller(
-    client: Any, turn: int, witness: Witness, tls: ssl.SSLContext
+    client: Any, turn: int, witness: Witness
 ) -> None:
     """Each case goes through in each coding, a third of them in each of the three tests."""
     differing = []
@@ -163,7 +156,7 @@ def test_what_stands_in_a_body_counts_and_leaves_the_body_to_the_caller(
             witness.seen.clear()
             clock = FakeClock(unix=case["now"])
             policy = bide.policies.load(case["vendor"]).replace(retries=0)
-            result = client(server.url, policy=policy, clock=clock, on_defer="return", tls=tls)
+            result = client(server.url, policy=policy, clock=clock, on_defer="return")
             ((response, arguments, decision),) = witness.seen
             at = {"now": arguments["now"], "draw": 0.0}
             pairs = list(response.headers.items())
@@ -183,14 +176,14 @@ def test_what_stands_in_a_body_counts_and_leaves_the_body_to_the_caller(
 @pytest.mark.parametrize("status", [200, 404, 429, 500, 501, 503])
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_what_the_caller_holds_in_the_end_gives_the_decision_again(
-    client: Any, policy: bide.Policy, witness: Witness, tls: ssl.SSLContext, status: int
+    client: Any, policy: bide.Policy, witness: Witness, status: int
 ) -> None:
     """The method is the response's own request's, as every client keeps it."""
     clock = FakeClock()
     answer = answer_bytes(status, {"Retry-After": "7"} if status == 429 else {})
     with ScriptedServer([answer]) as server:
         policy = policy.replace(retries=0)
-        result = client(server.url, tls=tls, policy=policy, on_defer="return", clock=clock)
+        result = client(server.url, policy=policy, on_defer="return", clock=clock)
     by_hand = bide.decide(result.response, policy, now=clock.time(), draw=0.0)
     assert by_hand == result.decision
     assert len(witness.seen) == 1

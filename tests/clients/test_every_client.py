@@ -183,6 +183,13 @@ def test_head_is_repeated_like_get(client: Any) -> None:
         assert server.connections == (2 if client.name == "urllib" else 1)
 
 
+def test_a_head_that_states_the_length_of_a_large_body_costs_no_connection(client: Any) -> None:
+    failed = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3000000\r\n\r\n"
+    with ScriptedServer([failed, answer_bytes(200, head=True)]) as server:
+        assert client(server.url + PATH, "HEAD").status == 200
+        assert server.connections == (2 if client.name == "urllib" else 1)
+
+
 def test_a_compressed_body_arrives_as_without_bide(client: Any) -> None:
     encoded = gzip.compress(b"[1, 2, 3]")
     fields = {"Content-Encoding": "gzip"}
@@ -365,6 +372,97 @@ def test_the_limiter_paces_each_token_by_itself(client: Any) -> None:
     assert sum(clock.slept) == pytest.approx(60.0, abs=0.1)
 
 
+class IPv6Server(ScriptedServer):
+    """The scripted server at ``[::1]``."""
+
+    def __init__(self, answers: list[bytes | None]) -> None:
+        super().__init__(answers)
+        self._listener.close()
+        self._listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        self.url = f"http://[::1]:{self._listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "host"),
+    [
+        pytest.param(ScriptedServer, "127.0.0.1", "127.0.0.1", id="IPv4"),
+        pytest.param(ScriptedServer, "LocalHost", "localhost", id="a name in capitals"),
+        pytest.param(IPv6Server, "[::1]", "::1", id="IPv6"),
+    ],
+)
+def test_the_key_is_the_same_through_every_client(
+    client: Any, kind: type[ScriptedServer], written: str, host: str
+) -> None:
+    clock = FakeClock()
+    limiter = bide.Limiter("100/minute", clock=clock)
+    with kind([answer_bytes(200)]) as server:
+        url = server.url.replace("127.0.0.1", written)
+        client(url, clock=clock, limiter=limiter, headers={"authorization": "Bearer T"})
+        client(url, clock=clock, limiter=limiter)
+    assert limiter.peek(f"{host} Bearer T").remaining == 99
+    assert limiter.peek(host).remaining == 99
+
+
+def test_a_key_that_the_caller_gives_is_what_is_counted_by(client: Any) -> None:
+    clock = FakeClock()
+    limiter = bide.Limiter("100/minute", clock=clock)
+    shown: list[Any] = []
+
+    def key(request: Any) -> str:
+        shown.append(request)
+        return "account 7"
+
+    with ScriptedServer([answer_bytes(200)]) as server:
+        client(server.url, clock=clock, limiter=limiter, key=key, headers={"X-Account": "7"})
+        client(server.url, clock=clock, limiter=limiter, key="account 7")
+    assert limiter.peek("account 7").remaining == 98
+    request = shown[0]
+    fields = request["headers"] if isinstance(request, dict) else request.headers
+    assert {name.lower(): value for name, value in fields.items()}["x-account"] == "7"
+
+
+def test_a_redirect_to_another_host_is_counted_there_by_what_is_sent_there(client: Any) -> None:
+    clock = FakeClock()
+    limiter = bide.Limiter("100/minute", clock=clock)
+    with ScriptedServer([answer_bytes(200)]) as there:
+        away = answer_bytes(302, {"Location": there.url.replace("127.0.0.1", "localhost") + PATH})
+        with ScriptedServer([away]) as here:
+            result = client(here.url, clock=clock, limiter=limiter, headers={"Authorization": "Bearer T"})
+    assert result.status == 200
+    assert limiter.peek("127.0.0.1 Bearer T").remaining == 99
+    token = dict(there.requests[0].fields).get("authorization")
+    # urllib alone sends the token to whom it is redirected.
+    assert token == ("Bearer T" if client.name == "urllib" else None)
+    assert limiter.peek(f"localhost {token}" if token else "localhost").remaining == 99
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_the_host_chooses_the_policy_where_none_is_given(client: Any) -> None:
+    """A 403 is a refusal in GitHub's words, and nothing to be repeated from anybody else."""
+    refused = answer_bytes(403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Limit": "60", "Retry-After": "5"})
+    clock = FakeClock()
+    with ScriptedServer([refused, answer_bytes(200), refused]) as server:
+        port = server.url.rpartition(":")[2]
+        assert client(f"http://api.github.com:{port}/user", policy=None, clock=clock).status == 200
+        assert sum(clock.slept) >= 5.0
+        result = client(f"http://api.example.com:{port}/user", policy=None, clock=clock)
+        assert (result.status, len(server.requests)) == (403, 3)
+    assert dict(server.requests[0].fields)["host"] == f"api.github.com:{port}"
+
+
+def test_a_429_holds_back_the_key_for_whoever_shares_the_store(client: Any) -> None:
+    """Two limiters that know of each other only what the store tells them."""
+    clock = FakeClock()
+    policy = bide.CLEVER.replace(limits=("100/minute",))
+    shared = {"limiter": None, "store": bide.Limiter("100/minute", clock=clock).store}
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "20"}), answer_bytes(200)]) as server:
+        with pytest.raises(bide.Deferred):
+            client(server.url, policy=policy, clock=clock, max_wait=1.0, **shared)
+        assert clock.slept == []
+        client(server.url, policy=policy, clock=clock, **shared)
+    assert sum(clock.slept) >= 20.0
+
+
 def test_a_429_holds_back_the_key_for_whoever_shares_the_limiter(client: Any) -> None:
     clock = FakeClock()
     limiter = bide.Limiter("100/minute", clock=clock)
@@ -454,6 +552,20 @@ def test_a_hook_that_fails_is_seen_by_the_caller_and_leaves_nothing_open(client:
 
     with ScriptedServer([answer_bytes(200)]) as server, pytest.raises(ZeroDivisionError):
         client(server.url, on_decision=hook)
+
+
+def test_a_response_that_a_deferred_carries_is_as_usable_as_any(client: Any) -> None:
+    answer = answer_bytes(503, body=b"see the status page")
+    with ScriptedServer([answer]) as server, pytest.raises(bide.Deferred) as caught:
+        client(server.url, policy=bide.CLEVER.replace(retries=0))
+    response: Any = caught.value.response
+    if hasattr(response, "raise_for_status"):
+        with pytest.raises(client.base_error, match="503"):
+            response.raise_for_status()
+    if hasattr(response, "content") and isinstance(response.content, bytes):
+        assert response.content == b"see the status page"
+    decision = bide.decide(response, bide.CLEVER.replace(retries=0), now=0.0, draw=0.0)
+    assert decision.action is bide.Action.DEFER
 
 
 def test_no_secret_reaches_a_log_an_error_or_a_repr(client: Any, caplog: pytest.LogCaptureFixture) -> None:

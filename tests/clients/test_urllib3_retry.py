@@ -285,3 +285,36 @@ def test_a_wrong_option_is_refused_with_what_to_write(
 ) -> None:
     with pytest.raises(error, match=words):
         Retry(**arguments)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_without_a_policy_the_host_tells_what_a_403_is(get: Get, waits: list[float]) -> None:
+    refused = answer_bytes(
+        403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Limit": "60", "Retry-After": "5"}, b"why"
+    )
+    with ScriptedServer([refused, answer_bytes(200), refused]) as server:
+        port = server.url.rpartition(":")[2]
+        assert get(f"http://api.github.com:{port}/user", Retry(sleep=waits.append))[0] == 200
+        assert waits[0] >= 5.0
+        assert get(f"http://api.example.com:{port}/user", Retry(sleep=waits.append)) == (403, b"why")
+        assert len(server.requests) == 3
+
+
+def test_a_proxy_is_not_taken_for_the_api_that_it_leads_to(waits: list[float]) -> None:
+    """It is told the whole URL."""
+    refused = answer_bytes(403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Limit": "60", "Retry-After": "5"})
+    with ScriptedServer([refused, answer_bytes(200)]) as server:
+        with urllib3.ProxyManager(server.url, retries=Retry(sleep=waits.append)) as proxy:
+            assert proxy.request("GET", "http://api.github.com/user").status == 200
+        assert server.requests[0].line == "GET http://api.github.com/user HTTP/1.1"
+    assert sum(waits) >= 5.0
+
+
+def test_a_proxy_is_not_counted_for_the_api_that_it_leads_to() -> None:
+    limiter = bide.Limiter("100/minute")
+    fields = {"Authorization": "Bearer T"}
+    with ScriptedServer([answer_bytes(200)]) as server:
+        inner = urllib3.ProxyManager(server.url)
+        with bide.urllib3.PoolManager(bide.CLEVER, inner=inner, limiter=limiter) as manager:
+            manager.request("GET", "http://api.clever.com/v3.0/students", headers=fields)
+    assert limiter.peek("api.clever.com Bearer T").remaining == 99

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -136,8 +139,9 @@ def test_closing_an_aiohttp_session_ends_its_waits() -> None:
         request = asyncio.ensure_future(session.get(url).__aenter__())
         await waits.wait()
         await session.close()
-        with pytest.raises(aiohttp.ClientConnectionError, match="closed"):
+        with pytest.raises(aiohttp.ClientConnectionError, match="closed") as caught:
             await asyncio.wait_for(request, SOON_SECONDS)
+        assert isinstance(caught.value, bide.Deferred)
 
     with ScriptedServer([MINUTE]) as server:
         asyncio.run(scenario(server.url))
@@ -192,11 +196,193 @@ def test_a_cancelled_aiohttp_request_ends_at_once_and_leaves_the_key_free() -> N
         assert (len(server.requests), server.connections) == (2, 2)
 
 
+STALLED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n" + b'{"items": ['
+"""A body that a policy may ask for, and that does not come to its end."""
+
+READS_BODIES = bide.policies.load("stackexchange")
+WHOLE = answer_bytes(200, {"Content-Type": "application/json"}, b"{}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
+def test_cancelling_while_a_body_is_looked_into_leaves_the_key_and_the_only_connection_free(
+    library: Any, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = bide.Limiter("100/minute")
+    look = bide.httpx._look_async
+
+    async def scenario(url: str) -> int:
+        looks = anyio.Event()
+
+        async def witness(response: Any) -> bytes | None:
+            looks.set()
+            return await look(response)
+
+        monkeypatch.setattr(bide.httpx, "_look_async", witness)
+        inner = library.AsyncHTTPTransport(verify=False, limits=library.Limits(max_connections=1))
+        transport = bide.httpx.AsyncTransport(READS_BODIES, inner=inner, limiter=limiter)
+        async with library.AsyncClient(transport=transport) as client:
+            with anyio.fail_after(SOON_SECONDS):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(client.get, url)
+                    await looks.wait()
+                    group.cancel_scope.cancel()
+                return int((await client.get(url)).status_code)
+
+    with ScriptedServer([STALLED, WHOLE]) as server:
+        assert anyio.run(scenario, server.url, backend=backend) == 200
+        assert (len(server.requests), server.connections) == (2, 2)
+
+
+def test_cancelling_aiohttp_while_a_body_is_looked_into_leaves_the_key_and_the_only_connection_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limiter = bide.Limiter("100/minute")
+    look = bide.aiohttp._look
+
+    async def scenario(url: str) -> int:
+        looks = asyncio.Event()
+
+        async def witness(response: Any) -> bytes | None:
+            looks.set()
+            return await look(response)
+
+        monkeypatch.setattr(bide.aiohttp, "_look", witness)
+        middleware = bide.aiohttp.middleware(READS_BODIES, limiter=limiter)
+        connector = aiohttp.TCPConnector(limit=1)
+        async with aiohttp.ClientSession(middlewares=[middleware], connector=connector) as session:
+            request = asyncio.ensure_future(session.get(url).__aenter__())
+            async with asyncio.timeout(SOON_SECONDS):
+                await looks.wait()
+                request.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await request
+                async with session.get(url) as response:
+                    return response.status
+
+    with ScriptedServer([STALLED, WHOLE]) as server:
+        assert asyncio.run(scenario(server.url)) == 200
+        assert (len(server.requests), server.connections) == (2, 2)
+
+
+WAITS_UNTIL_INTERRUPTED = """
+import signal, sys, urllib.request
+import bide, httpx, requests
+
+def tell(_):
+    print("waits", flush=True)
+
+url, transport = sys.argv[1], bide.httpx.Transport(bide.CLEVER, on_wait=tell)
+session = bide.requests.mount(requests.Session(), bide.CLEVER, on_wait=tell)
+manager = bide.urllib3.PoolManager(bide.CLEVER, on_wait=tell)
+handler = bide.urllib.Handler(bide.CLEVER, on_wait=tell)
+ways = {
+    "httpx": lambda: httpx.Client(transport=transport).get(url),
+    "requests": lambda: session.get(url),
+    "urllib3": lambda: manager.request("GET", url),
+    "urllib": lambda: urllib.request.build_opener(handler).open(url),
+}
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name, get in ways.items():
+    try:
+        get()
+    except KeyboardInterrupt:
+        print(name, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal for another process there")
+def test_an_interrupt_from_the_keyboard_ends_a_wait() -> None:
+    with ScriptedServer([MINUTE]) as server:
+        command = [sys.executable, "-c", WAITS_UNTIL_INTERRUPTED, server.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+            told: list[str] = []
+            for line in program.stdout or ():
+                told.append(line.strip())
+                if told[-1] == "waits":
+                    program.send_signal(signal.SIGINT)
+        assert program.returncode == 0
+        assert len(server.requests) == 4
+    assert told == ["waits", "httpx", "waits", "requests", "waits", "urllib3", "waits", "urllib"]
+
+
+def test_threads_that_begin_with_a_client_at_once_make_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[httpx.HTTPTransport] = []
+
+    class Counted(httpx.HTTPTransport):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    monkeypatch.setattr(httpx, "HTTPTransport", Counted)
+    with (
+        ScriptedServer([answer_bytes(200)]) as server,
+        httpx.Client(transport=bide.httpx.Transport(bide.HTTP, limiter=False)) as client,
+    ):
+        threads = [threading.Thread(target=client.get, args=(server.url,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(server.requests) == 8
+    assert len(made) == 1
+
+
+def test_a_middleware_of_aiohttp_that_asks_the_same_api_does_not_wait_for_the_request_that_it_is_a_part_of() -> (
+    None
+):
+    """It is the first one of its key, which others wait for."""
+
+    async def scenario(url: str) -> int:
+        async def sign(
+            request: aiohttp.ClientRequest,
+            handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+        ) -> aiohttp.ClientResponse:
+            if request.url.path != "/token":
+                async with request.session.get(url + "/token") as token:
+                    request.headers["Authorization"] = f"Bearer {await token.text()}"
+            return await handler(request)
+
+        paced = bide.aiohttp.middleware(bide.CLEVER)
+        async with (
+            asyncio.timeout(SOON_SECONDS),
+            aiohttp.ClientSession(middlewares=[paced, sign]) as session,
+            session.get(url) as response,
+        ):
+            return response.status
+
+    with ScriptedServer([answer_bytes(200, body=b"T")]) as server:
+        assert asyncio.run(scenario(server.url)) == 200
+        assert [request.line.split()[1] for request in server.requests] == ["/token", "/"]
+        assert dict(server.requests[1].fields)["authorization"] == "Bearer T"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_body_that_asks_the_same_api_does_not_wait_for_the_request_that_it_is_a_part_of(
+    backend: str,
+) -> None:
+    async def scenario(url: str) -> int:
+        async def body() -> AsyncIterator[bytes]:
+            yield (await client.get(url + "/source")).content
+
+        async with httpx.AsyncClient(transport=bide.httpx.AsyncTransport(bide.CLEVER)) as client:
+            with anyio.fail_after(SOON_SECONDS):
+                return (await client.put(url, content=body())).status_code
+
+    with ScriptedServer([answer_bytes(200, body=b"content")]) as server:
+        assert anyio.run(scenario, server.url, backend=backend) == 200
+        assert [request.body for request in server.requests] == [b"", b"content"]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_wait_is_cancelled_by_the_callers_own_time_out(backend: str) -> None:
     async def scenario(url: str) -> None:
-        async with httpx.AsyncClient(transport=bide.httpx.AsyncTransport(bide.CLEVER)) as client:
-            with pytest.raises(TimeoutError), anyio.fail_after(1.0):
+        def expire(_: object) -> None:
+            scope.deadline = anyio.current_time()
+
+        transport = bide.httpx.AsyncTransport(bide.CLEVER, on_wait=expire)
+        async with httpx.AsyncClient(transport=transport) as client:
+            with pytest.raises(TimeoutError), anyio.fail_after(SOON_SECONDS) as scope:
                 await client.get(url)
 
     began = time.monotonic()
@@ -235,6 +421,41 @@ def test_a_total_time_out_of_urllib3_includes_the_waits() -> None:
     assert time.monotonic() - began < 5.0
     assert caught.value.decision.resume_at is not None
     assert caught.value.decision.resume_at > time.time() + 30
+
+
+def total_case_urllib3(url: str, timeout: urllib3.Timeout, clock: FakeClock) -> None:
+    with bide.urllib3.PoolManager(bide.CLEVER, clock=clock, sleep=clock.sleep) as manager:
+        manager.request("GET", url, timeout=timeout)
+
+
+def total_case_urllib3_inner(url: str, timeout: urllib3.Timeout, clock: FakeClock) -> None:
+    inner = urllib3.PoolManager(timeout=timeout)
+    with bide.urllib3.PoolManager(bide.CLEVER, inner=inner, clock=clock, sleep=clock.sleep) as manager:
+        manager.request("GET", url)
+
+
+def total_case_requests(url: str, timeout: urllib3.Timeout, clock: FakeClock) -> None:
+    with requests.Session() as session:
+        bide.requests.mount(session, bide.CLEVER, clock=clock, sleep=clock.sleep)
+        session.get(url, timeout=timeout)  # type: ignore[arg-type]  # requests passes it on
+
+
+class Slow(FakeClock):
+    """A minute of which all but a fifth of a second has passed with the first sleep."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(59.8)
+
+
+@pytest.mark.parametrize("case", [total_case_urllib3, total_case_urllib3_inner, total_case_requests])
+def test_a_try_gets_what_the_waits_have_left_of_a_total_time_out(case: Any) -> None:
+    began = time.monotonic()
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "50"}), b""]) as server:
+        with pytest.raises(bide.Deferred, match="time-out") as caught:
+            case(server.url, urllib3.Timeout(total=60.0), Slow())
+        assert len(server.requests) == 2
+    assert time.monotonic() - began < SOON_SECONDS
+    assert caught.value.decision.reason is bide.Reason.TIMED_OUT
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from pathlib import Path
 import pytest
 
 import bide
-from bide._driver import Driver
+from bide._driver import Closing, Driver
 from bide._flow import Exchange, Flow
 from bide._simulation import ModelServer, World, run
 
@@ -343,7 +342,7 @@ class TwoProcesses(Driver):
 
     drivers: Iterator[Driver]
 
-    def flow(self, exchange: Exchange, closing: threading.Event | None = None) -> Flow:
+    def flow(self, exchange: Exchange, closing: Closing | None = None) -> Flow:
         return next(self.drivers).flow(exchange, closing)
 
 
