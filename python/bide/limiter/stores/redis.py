@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 import time
 import weakref
 from collections.abc import Generator, Sequence
@@ -293,10 +294,18 @@ class RedisStore:
         return replies
 
     async def call_async(self, trips: Sequence[Trip]) -> list[bytes]:
-        """Makes the trips as ``call`` does, without blocking the running asyncio event loop."""
+        """Makes the trips as ``call`` does, without blocking the running event loop, asyncio's or trio's."""
         import asyncio
 
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            trio: Any = sys.modules.get("trio")
+            if trio is None:
+                raise
+            # The client libraries know asyncio alone: a thread makes the trips, and a cancellation waits for their end.
+            made: list[bytes] = await trio.to_thread.run_sync(self.call, trips)
+            return made
         wire = self._by_loop.get(loop)
         if wire is None:
             wire = self._make_asynchronous()
