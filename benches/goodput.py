@@ -7,14 +7,14 @@ the first.
 
     python benches/goodput.py [--windows 5] [--latency 0.02] [--failures 0] [--clock-offset 0]
                               [--foreign 0] [--restart] [--only NAME ...] [--at-once 1]
-                              [--json FILE | --record] [--processes 1 --store URL]
+                              [--record] [--processes 1 --store URL]
     python benches/goodput.py --simulate 2000    # the same driver in virtual time, so many windows of each case
 
 With --processes the workers are spread over so many processes of their own, and bide's contenders keep their
 counters in the store: "file:///...", "redis://...", "valkey://..."; with "memory" each process counts for itself.
 
 With --restart the contender is killed in the middle of its first whole window, whose quota it has used up, and begun
-anew. --record keeps the rows in results-goodput-all.json and writes the tables of README.md from all that is kept.
+anew. --record keeps the rows in results-goodput.json and writes the tables of README.md from all that is kept.
 
 Rules of this file: a contender is written as its own documents advise, in the fewest lines; none is helped or
 hindered. A contender whose library is not installed is left out and named.
@@ -393,8 +393,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         "the caller saw 429": seen.count(429),
         "the caller saw 5xx or an error": sum(1 for one in seen if not isinstance(one, int) or one >= 500),
         # Of all windows, also the first and the last: the other client cannot tell in which one it was refused.
-        "its own 429s, all windows": refusals(answered) - others.count(429),
-        "successes, all windows": seen.count(200),
+        "its own 429s": refusals(answered) - others.count(429),
+        "successes": seen.count(200),
         "the other client's 429s": others.count(429),
         "the other client's requests": len(others),
     }
@@ -415,11 +415,19 @@ def attempt(name: str, arguments: argparse.Namespace) -> dict[str, object] | Non
 # Telling ---------------------------------------------------------------------------------------------------
 
 HERE = Path(__file__).resolve().parent
-KEPT = HERE / "results-goodput-all.json"
+KEPT = HERE / "results-goodput.json"
 README = HERE / "README.md"
 BEGIN, END = "<!-- goodput: begin (make goodput ARGS=--record writes this) -->", "<!-- goodput: end -->"
-VARIANT = ("latency", "failures", "clock_offset", "foreign", "restart", "processes", "store")
-"""The arguments that make a run another one."""
+VARIANT = {
+    "latency": 0.02,
+    "failures": 0.0,
+    "clock_offset": 0.0,
+    "foreign": 0.0,
+    "restart": False,
+    "processes": 1,
+    "store": "memory",
+}
+"""The arguments that make a run another one, as they are in the usual case."""
 
 
 def record_of(rows: list[dict[str, object]], arguments: argparse.Namespace) -> dict[str, object]:
@@ -439,24 +447,30 @@ def keep(record: dict) -> None:
             kept.remove(old)
             break
     kept.append(record)
-    kept.sort(key=lambda one: [str(one[name]) for name in reversed(VARIANT)])
+    kept.sort(key=lambda one: (len(given(one)), given(one)))
     KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     text = "\n".join(map(table, kept))
     README.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
+def given(record: dict) -> list[str]:
+    """What makes a record's run another one than the usual case, as arguments."""
+    differs = [name for name, usual in VARIANT.items() if record[name] != usual]
+    return [f"--{name.replace('_', '-')} {record[name]}".removesuffix(" True") for name in differs]
+
+
+SHARED = ("its own 429s", "successes", "the other client's 429s", "the other client's requests")
+"""Columns that say something where another client uses the same quota ..."""
+ALONE = ("429s", "429s in the first window")
+"""... and those that would mix the two."""
+
+
 def table(record: dict) -> str:
-    usual = {"latency": 0.02, "failures": 0.0, "clock_offset": 0.0, "foreign": 0.0, "restart": False}
-    usual |= {"processes": 1, "store": "memory"}
-    given = [f"--{name.replace('_', '-')} {record[name]}" for name in VARIANT if record[name] != usual[name]]
-    arguments = " ".join(given).replace(" True", "") or "the usual case"
-    lines = [f"`{arguments}` ({record['windows']} windows, {record['date']}, CPython {record['python']})", ""]
-    columns = [key for key in record["rows"][0] if key not in ("contender", "admitted")]
-    shared = ("its own 429s, all windows", "successes, all windows")
-    columns = [
-        c for c in columns if record["foreign"] or not (c in shared or c.startswith("the other client"))
-    ]
+    arguments = f"`{' '.join(given(record))}`" if given(record) else "The usual case"
+    lines = [f"{arguments} ({record['windows']} windows, {record['date']}, CPython {record['python']})", ""]
+    hidden = ("contender", "admitted", *(ALONE if record["foreign"] else SHARED))
+    columns = [key for key in record["rows"][0] if key not in hidden]
     lines += [f"| client | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     order = {name: place for place, name in enumerate(CONTENDERS)}
     for row in sorted(record["rows"], key=lambda row: order.get(row["contender"], len(order))):
@@ -482,7 +496,14 @@ def simulate(windows: int) -> None:
         "the server's clock 30 s behind": (WINDOW, {"clock_offset": -30.4}, {}),
         "2 % of 503": (WINDOW, {"failures": 0.02}, {}),
         "5 % of 503": (WINDOW, {"failures": 0.05}, {}),
+        "replies overtake each other": (WINDOW, {}, {"jitter": 0.9}),
         "another client takes 30 %": (WINDOW, {}, {"foreign_share": 0.3}),
+        "another client takes 30 %, 60 ms": (WINDOW, {}, {"foreign_share": 0.3, "latency": 0.06}),
+        "another client takes 30 %, replies overtake each other": (
+            WINDOW,
+            {},
+            {"foreign_share": 0.3, "jitter": 0.9},
+        ),
         "windows of 60 s": (60.0, {}, {}),
         "windows of 60 s, 5 % of 503": (60.0, {"failures": 0.05}, {}),
     }
@@ -527,7 +548,6 @@ def main() -> None:
     parser.add_argument(
         "--simulate", type=int, metavar="WINDOWS", help="in virtual time; nothing else counts"
     )
-    parser.add_argument("--json")
     parser.add_argument("--record", action="store_true", help="keep the rows, and write README.md")
     arguments = parser.parse_args()
     if arguments.simulate:
@@ -542,10 +562,6 @@ def main() -> None:
                 print("  ".join(f"{key}: {value}" for key, value in row.items()), flush=True)
     if arguments.record and rows:
         keep(record_of(rows, arguments))
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(record_of(rows, arguments), file, indent=1)
-            file.write("\n")
 
 
 if __name__ == "__main__":
