@@ -87,7 +87,7 @@ types: setup ## what the types of the installed package are worth: pyright's --v
 	  | grep -v '^  /'
 	@$(BIN)/python -m mypy.stubtest bide._native
 
-mutants: setup ## mutation testing of the policy and of the window arithmetic, Python (ARGS="bide.policy._wait*")
+mutants: setup ## mutation testing of the policy and of the window arithmetic, Python (ARGS="bide.policy._wait --seconds 60 --jobs 2")
 	@$(BIN)/python tests/mutants.py $(ARGS)
 
 mutants-rust: ## mutation testing of the window arithmetic, Rust (needs cargo-mutants)

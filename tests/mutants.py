@@ -4,10 +4,13 @@ Each mutant is one small change of one module (cosmic-ray makes them): a number 
 replaced, a condition negated. It counts as killed when the module's tests fail, or do not end.
 
 Rules of this file
-- A mutant runs in a fork of a process that has imported the tools, so that it costs the tests alone. No file is
-  changed: the fork imports the mutated source in place of the module's.
-- A change of nothing but annotations is no mutant.
-- Results are kept in target/mutants, by the source's and the tests' content: a run that was stopped goes on.
+- A mutant runs in a fork of a process that has imported the tools, so that it costs the tests alone: one file of them
+  after the other, up to the first that fails. No file is changed: the fork imports the mutated source in place of
+  the module's.
+- A change of nothing but annotations is no mutant, nor is what does not parse.
+- The order of the mutants is drawn by their own content: what a run did that was stopped is a fair sample.
+- Results are kept in target/mutants, by the source's content: a run that was stopped goes on. A kill is kept until
+  the source changes or --afresh is given, for tests are added; a survivor is tried again when its tests change.
 - Less than 90 % killed makes the exit code 1. What survives is listed in docs/quality.md with the reason.
 """
 
@@ -21,7 +24,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -37,22 +39,33 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "target" / "mutants"
 LEAST_KILLED = 0.9
 TIMEOUT_SECONDS = 120
+KILLED = "killed"
 
 EDGES = "tests/policy/test_edges.py"
-WALK = (EDGES, "tests/policy/test_clever.py", "tests/policy/test_walk.py", "tests/policy/test_ends.py")
+CASES = "tests/policies/test_cases.py"
+WALK = (EDGES, "tests/policy/test_walk.py", "tests/policy/test_clever.py", "tests/policy/test_ends.py")
 TESTS = {
     "bide.limiter._window": ("tests/limiter/test_window_vectors.py",),
     "bide.policy._backoff": (EDGES, "tests/policy/test_backoff.py", "tests/policy/test_values.py"),
     "bide.policy._budget": (EDGES, "tests/policy/test_budget.py"),
-    "bide.policy._fields": (EDGES, "tests/policy/test_fields.py", "tests/policies/test_cases.py"),
+    "bide.policy._dialect": ("tests/policy/test_values.py", *WALK, "tests/policies/test_loader.py", CASES),
+    "bide.policy._engine": (*WALK, "tests/policy/test_values.py", "tests/policy/test_texts.py", CASES),
+    "bide.policy._explain": (*WALK, "tests/policy/test_texts.py", "tests/policy/test_values.py"),
+    "bide.policy._failure": ("tests/policy/test_replies.py",),
+    "bide.policy._fields": (EDGES, "tests/policy/test_fields.py", CASES),
+    "bide.policy._headers": ("tests/policy/test_headers.py", "tests/policy/test_replies.py", *WALK),
+    "bide.policy._policy": ("tests/policy/test_values.py", *WALK, "tests/policy/test_headers.py", CASES),
+    "bide.policy._reply": ("tests/policy/test_values.py", "tests/policy/test_replies.py", *WALK),
+    "bide.policy._source": (*WALK, "tests/policy/test_headers.py", "tests/policy/test_texts.py", CASES),
+    "bide.policy._status": ("tests/policy/test_values.py", *WALK),
     "bide.policy._structured": ("tests/policy/test_structured.py",),
-    "bide.policy._wait": (*WALK, "tests/policies/test_cases.py"),
-    "bide.policy._windows": (*WALK, "tests/policy/test_structured.py", "tests/policies/test_cases.py"),
-    "bide.policy._engine": (
-        *WALK, "tests/policy/test_values.py", "tests/policy/test_texts.py", "tests/policies/test_cases.py",
-    ),
-}  # fmt: skip
+    "bide.policy._types": ("tests/policy/test_values.py", *WALK),
+    "bide.policy._wait": (*WALK, "tests/policy/test_texts.py", CASES),
+    "bide.policy._windows": (*WALK, "tests/policy/test_structured.py", "tests/policy/test_texts.py", CASES),
+}
 """Module -> the tests that must notice a change of it, the quickest first."""
+DATA = ("tests/vectors/window.json", *(f"tests/policies/cases/{name}.jsonl" for name in ("a", "b", "public")))
+"""What tests read besides themselves."""
 
 OPERATORS = (
     "NumberReplacer", "AddNot", "ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue",
@@ -70,12 +83,9 @@ OPERATORS = (
 
 
 class Mutant(NamedTuple):
-    """One change, by what makes it."""
+    """One change: the line that it makes, with what makes it, and the whole source."""
 
-    operator: str
-    occurrence: int
-    line: int
-    change: str
+    key: str
     source: str
 
 
@@ -91,7 +101,11 @@ def mutants(source: str) -> Iterator[Mutant]:
             continue  # this cosmic-ray has no such one
         occurrence = 0
         while (changed := mutate_code(source, operator, occurrence)) is not None:
-            plain = without_annotations(changed)
+            occurrence += 1
+            try:
+                plain = without_annotations(changed)
+            except SyntaxError:
+                continue  # the operator took a "*" of an argument list for a sum's
             if plain not in seen:
                 seen.add(plain)
                 pairs = zip(lines, changed.splitlines(), strict=False)
@@ -99,8 +113,7 @@ def mutants(source: str) -> Iterator[Mutant]:
                     (n, after) for n, (before, after) in enumerate(pairs, 1) if before != after
                 )
                 if "TYPE_CHECKING" not in after:  # what type checkers alone see
-                    yield Mutant(name, occurrence, line, after.strip(), changed)
-            occurrence += 1
+                    yield Mutant(f"{line}: {after.strip()} [{name} {occurrence}]", changed)
 
 
 def without_annotations(source: str) -> str:
@@ -134,64 +147,70 @@ class Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
 
 
-def outcome(name: str, path: Path, source: str, tests: tuple[str, ...]) -> str:
-    """Runs a module's tests on a source in a fork: "killed", "timeout" or "survived"."""
+def start(name: str, path: Path, source: str, tests: tuple[str, ...]) -> int:
+    """Runs a module's tests on a source in a fork, whose process is returned; its exit code is 0 where all pass."""
     child = os.fork()
-    if child == 0:
+    if child:
+        return child
+    code = 1
+    try:
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
-        code = 1
-        try:
-            sys.meta_path.insert(0, Mutated(name, path, source))
-            hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
-            hypothesis.settings.load_profile("mutants")
-            # The tools were imported before pytest could rewrite their assertions.
-            options = [
-                "-x",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "-W",
-                "ignore::pytest.PytestAssertRewriteWarning",
-            ]
-            code = int(pytest.main([*options, *tests]))
-        finally:
-            os._exit(code)
-    end = time.monotonic() + TIMEOUT_SECONDS
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return "survived" if status == 0 else "killed"
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "timeout"
+        sys.meta_path.insert(0, Mutated(name, path, source))
+        # The tools were imported before pytest could rewrite their assertions.
+        options = [
+            "-x",
+            "-q",
+            "--tb=no",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",
+        ]
+        for test in tests:
+            code = int(pytest.main([*options, test]))
+            if code:
+                break
+    finally:
+        os._exit(code)
 
 
-def run(name: str, seconds: float, sample: int) -> dict[str, str]:
+def run(name: str, seconds: float, jobs: int, afresh: bool) -> dict[str, str]:
     """The outcomes of a module's mutants, as far as they fit into the time."""
     path = ROOT / "python" / Path(*name.split(".")).with_suffix(".py")
-    source = path.read_text("utf-8")
-    tests = TESTS[name]
-    content = source + "".join((ROOT / test).read_text("utf-8") for test in tests)
-    file = RESULTS / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
-    found: dict[str, str] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    if "" not in found:
-        if outcome(name, path, source, tests) != "survived":
-            sys.exit(f"mutants: the tests of {name} fail as it stands: {' '.join(tests)}")
-        found[""] = "survived"
+    source, tests = path.read_text("utf-8"), TESTS[name]
+    file = RESULTS / f"{name}-{digest(source)}.json"
+    found: dict[str, str] = json.loads(file.read_text("utf-8")) if file.exists() and not afresh else {}
+    content = "".join((ROOT / read).read_text("utf-8") for read in (*tests, *DATA))
+    survived = f"survived {digest(content)}"
+    ordered = sorted(mutants(source), key=lambda mutant: digest(mutant.key))
+    waiting = [mutant for mutant in ordered if found.get(mutant.key) not in (KILLED, survived)]
+    if waiting and os.waitpid(start(name, path, source, tests), 0)[1]:
+        sys.exit(f"mutants: the tests of {name} fail as it stands: {' '.join(tests)}")
     end = time.monotonic() + seconds
-    for number, mutant in enumerate(mutants(source)):
-        key = f"{mutant.line}: {mutant.change} [{mutant.operator} {mutant.occurrence}]"
-        if key in found or number % sample:
-            continue
-        if time.monotonic() > end:
-            break
-        found[key] = outcome(name, path, mutant.source, tests)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(found, indent=1), "utf-8")
-    return {key: value for key, value in found.items() if key}
+    running: dict[int, tuple[Mutant, float]] = {}
+    while running or (waiting and time.monotonic() < end):
+        while waiting and len(running) < jobs and time.monotonic() < end:
+            mutant = waiting.pop(0)
+            child = start(name, path, mutant.source, tests)
+            running[child] = mutant, time.monotonic() + TIMEOUT_SECONDS
+        for child, (mutant, until) in list(running.items()):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if not done and time.monotonic() > until:
+                os.kill(child, signal.SIGKILL)
+                done, status = os.waitpid(child, 0)
+            if done:
+                del running[child]
+                found[mutant.key] = KILLED if status else survived
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(found, indent=1), "utf-8")
+        time.sleep(0.005)
+    return {mutant.key: found[mutant.key] for mutant in ordered if mutant.key in found}
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def main() -> int:
@@ -200,20 +219,22 @@ def main() -> int:
     )
     options.add_argument("modules", nargs="*", metavar="MODULE", help="these alone")
     options.add_argument("--seconds", type=float, default=float("inf"), help="for each module, at most")
-    options.add_argument("--sample", type=int, default=1, help="every so manieth mutant alone")
+    options.add_argument("--jobs", type=int, default=1, help="mutants at once")
+    options.add_argument("--afresh", action="store_true", help="forget the results of earlier runs")
     given = options.parse_args()
     os.chdir(ROOT)
-    total: Counter[str] = Counter()
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
+    hypothesis.settings.load_profile("mutants")
+    killed = every = 0
     for name in given.modules or TESTS:
-        found = run(name, given.seconds, given.sample)
-        counts = Counter(found.values())
-        total += counts
-        killed = counts["killed"] + counts["timeout"]
-        print(f"{name}: {killed} of {len(found)} killed, {killed / max(1, len(found)):.1%}", flush=True)
-        for key, value in found.items():
-            if value == "survived":
-                print(f"  survived {key}")
-    killed, every = total["killed"] + total["timeout"], total.total()
+        found = run(name, given.seconds, given.jobs, given.afresh)
+        survivors = [key for key, outcome in found.items() if outcome != KILLED]
+        killed, every = killed + len(found) - len(survivors), every + len(found)
+        share = 1.0 - len(survivors) / max(1, len(found))
+        print(f"{name}: {len(found) - len(survivors)} of {len(found)} killed, {share:.1%}", flush=True)
+        for key in sorted(survivors, key=lambda key: int(key.partition(":")[0])):
+            print(f"  survived {key}")
     print(f"mutants: {killed} of {every} killed, {killed / max(1, every):.1%}")
     return 0 if killed >= LEAST_KILLED * every else 1
 

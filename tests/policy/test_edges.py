@@ -38,6 +38,7 @@ def test_the_defaults_that_everybody_gets() -> None:
     ("make", "last", "beyond"),
     [
         (lambda value: Budget(period=value), 86_400.0, 86_400.5),
+        (lambda value: Budget(period=value), 0.001, 0.0),
         (lambda value: Budget(ratio=value), 100.0, 100.5),
         (lambda value: Budget(floor=value), 1_000_000, 1_000_001),
         (lambda value: Budget(floor=value), 0, -1),
