@@ -1,7 +1,8 @@
 """Mutation testing of the policy and of the window arithmetic: `make mutants`.
 
 Each mutant is one small change of one module (cosmic-ray makes them): a number one off, a comparison or an operator
-replaced, a condition negated. It counts as killed when the module's tests fail, or do not end.
+replaced, a condition negated. It counts as killed when the module's tests fail, or do not end, or
+ask for more memory than any needs.
 
 Rules of this file
 - A mutant runs in a fork of a process that has imported the tools, so that it costs the tests alone: one file of them
@@ -21,6 +22,7 @@ import importlib.abc
 import importlib.util
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -39,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "target" / "mutants"
 LEAST_KILLED = 0.9
 TIMEOUT_SECONDS = 120
+MEMORY_BYTES = 2 << 30
 KILLED = "killed"
 
 EDGES = "tests/policy/test_edges.py"
@@ -154,6 +157,7 @@ def start(name: str, path: Path, source: str, tests: tuple[str, ...]) -> int:
         return child
     code = 1
     try:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)

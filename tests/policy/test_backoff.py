@@ -27,6 +27,21 @@ def test_each_jitter_has_its_range(jitter: str, low: float, high: float) -> None
     assert backoff.wait(3, draw=1.0 - 2**-53) == pytest.approx(high)
 
 
+def test_a_spread_wait_at_its_cap_goes_on_above_it_by_up_to_a_quarter() -> None:
+    backoff = Backoff(base=1.0, cap=16.0, jitter="spread")
+    assert [backoff.wait(attempt, draw=0.5) for attempt in (4, 5, 6)] == [9.0, 18.0, 18.0]
+
+
+def test_from_the_least_base_to_the_greatest_cap_the_waits_double() -> None:
+    backoff = Backoff(base=1e-9, cap=999_999_999.0, jitter="none")
+    assert [backoff.wait(attempt) for attempt in (1, 60, 61, 62)] == [
+        1e-9,
+        1e-9 * 2**59,
+        999_999_999.0,
+        999_999_999.0,
+    ]
+
+
 def test_decorrelated_jitter_follows_the_wait_before() -> None:
     backoff = Backoff(base=1.0, cap=60.0, jitter="decorrelated")
     assert backoff.wait(9, draw=0.5, previous=10.0) == 15.5

@@ -143,8 +143,8 @@ class Store:
         words, index = self.enter(table, place, now)
         word = words.get(index, EMPTY)
         new = decide(word)
-        if new is not None:
-            words[index] = new if words is table.words else table.raised(word, new, now)
+        assert new is not None, "an ended word, wherever it is, is changed as an empty one"
+        words[index] = new if words is table.words else table.raised(word, new, now)
 
 
 # Fork: the locks are held across it, so that a child finds no half-made change and no lock of a lost thread.
@@ -197,5 +197,5 @@ def _after_fork_in_child() -> None:
             store.lock = _WarnsOnce(store, store.lock)
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # no system under test lacks it
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -15,6 +15,8 @@ The strategies are those of the AWS Architecture Blog, "Exponential Backoff and 
 
 from __future__ import annotations
 
+from math import inf
+
 from bide.policy._types import Record, make
 
 TYPE_CHECKING = False
@@ -27,9 +29,6 @@ SHARES = {"none": (1.0, 0.0), "full": (0.0, 1.0), "equal": (0.5, 0.5), "spread":
 """Jitter -> the share of the exponential wait that is sure, and the share that the draw decides."""
 
 JITTERS = (*SHARES, "decorrelated")
-
-MAX_STEPS = 64
-"""Doublings from a base to its cap: 2**64 is far above any ratio of two waits."""
 
 
 class Backoff(Record):
@@ -109,17 +108,18 @@ class Steps:
     table: tuple[tuple[float, float], ...]
 
     def __init__(self, base: float, cap: float, jitter: str) -> None:
+        # A base is 1e-9 seconds at least and a cap below 1e9: 61 waits at most.
         waits = [base]
-        while waits[-1] < cap and len(waits) < MAX_STEPS:
+        while waits[-1] < cap:
             waits.append(min(cap, waits[-1] * 2.0))
         if jitter == "decorrelated":
-            befores = [base, *waits]
-            self.table = tuple((base, max(0.0, 3.0 * before - base)) for before in befores)
+            self.table = tuple((base, 3.0 * before - base) for before in (base, *waits))
         else:
             least, above = SHARES[jitter]
             self.table = tuple((least * wait, above * wait) for wait in waits)
         self.last: tuple[float, float] = self.table[-1]
-        self.ceiling: float = cap * 1.25 if jitter == "spread" else cap
+        # The shares of the others keep them below their caps.
+        self.ceiling: float = cap if jitter == "decorrelated" else inf
 
     def wait(self, attempt: int, draw: float) -> float:
         """The wait after an attempt, both checked before."""
