@@ -32,6 +32,12 @@ def test_the_defaults_that_everybody_gets() -> None:
         windows=(), waits=(Field("retry-after", ("whole_seconds", "http_date")),), combine="first",
         refused_when=(When(status=(429,)),), final=(), override=(), wait_on_success=False, clock="date", margin=0.0,
     )  # fmt: skip
+    field = Field("a", read=(), body="", text="", json="", parameter="", separator="", column=0)
+    assert Field("a") == field
+    assert Window(field) == Window(
+        field, None, None, used=None, length=None, bucket=None, name="", align=None, refill=None, key_column=None,
+        exhausted=False, fresh=False, structured=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

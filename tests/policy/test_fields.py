@@ -1,5 +1,7 @@
 """The readers: what each grammar accepts, and that nothing else passes."""
 
+import calendar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +166,36 @@ DATE_ROWS = [
 @pytest.mark.parametrize(("text", "at"), DATE_ROWS)
 def test_an_http_date_is_one_of_three_forms_and_nothing_else(text: str, at: int | None) -> None:
     assert http_date(text, 1700000000.0) == at
+
+
+WHOLE_MOMENTS = [
+    "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994",
+    "1994-11-06T08:49:37Z", "1994-11-06T10:19:37+0130", "1994-11-06T10:19:37+01:30",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WHOLE_MOMENTS)
+def test_no_character_of_a_moment_may_be_another_one_or_be_missing_or_be_doubled(text: str) -> None:
+    def read(text: str) -> float | None:
+        return iso_8601(text) if text[:1].isdigit() else http_date(text, 1700000000.0)
+
+    assert read(text) == 784111777
+    for at in range(len(text)):
+        before, character, after = text[:at], text[at], text[at + 1 :]
+        assert read(f"{before}x{after}") is None, f"another character at {at}"
+        assert read(f"{before}{character * 2}{after}") is None, f"a doubled character at {at}"
+        if text[at:] != ":30":  # the zone may do without it
+            assert read(f"{before}{after}") is None, f"a missing character at {at}"
+
+
+@pytest.mark.parametrize("year", [1900, 2000, 2023, 2024, 2100, 2400])
+@pytest.mark.parametrize("month", range(1, 13))
+def test_a_month_ends_where_the_calendar_ends_it(year: int, month: int) -> None:
+    name, last = calendar.month_abbr[month], calendar.monthrange(year, month)[1]
+    for day in range(1, last + 1):
+        at = calendar.timegm((year, month, day, 1, 2, 3))
+        assert http_date(f"Sun, {day:02} {name} {year} 01:02:03 GMT") == at
+    assert http_date(f"Sun, {last + 1:02} {name} {year} 01:02:03 GMT") is None
 
 
 @pytest.mark.parametrize(
