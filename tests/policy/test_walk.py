@@ -222,12 +222,48 @@ def test_no_limit_is_said_by_a_word() -> None:
     assert http(200, headers).quota is None
 
 
-def test_a_reset_beyond_366_days_is_dropped() -> None:
-    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "31622401"}
-    decision = http(429, headers)
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "T"}, {"RateLimit": '"a";r=0;t=T'}],
+    ids=["the trio", "the structured field"],
+)
+def test_a_reset_beyond_366_days_is_dropped(headers: dict[str, str]) -> None:
+    def told(seconds: int) -> Decision:
+        return http(429, {name: value.replace("T", str(seconds)) for name, value in headers.items()})
+
+    decision = told(31_622_401)
     assert decision.source == "backoff"
     assert decision.quota is not None
-    assert decision.quota.reset_at is None
+    assert (decision.quota.reset_after, decision.quota.reset_at) == (None, None)
+    assert told(31_622_400).resume_at == NOW + 31_622_400.0
+
+
+def test_one_pattern_names_32_windows_at_most() -> None:
+    window = Window(remaining=Field("x-*-left"))
+    headers = {f"X-{number}-Left": "1" for number in range(33)}
+    quotas = http(200, headers, made(windows=(window,))).quotas
+    assert [quota.bucket for quota in quotas] == [str(number) for number in range(32)]
+
+
+@pytest.mark.parametrize(
+    ("length", "window"),
+    [("0", None), ("0.5", 0.5), ("31622400", 31_622_400.0), ("31622401", None), ("-1", None), ("long", None)],
+)
+def test_the_length_of_a_window_is_above_0_seconds_and_at_most_366_days(
+    length: str, window: float | None
+) -> None:
+    policy = made(windows=(Window(remaining=Field("left"), length=Field("length", ("seconds",))),))
+    (quota,) = http(200, {"Left": "1", "Length": length}, policy).quotas
+    assert quota.window == window
+
+
+@pytest.mark.parametrize(("reset", "remaining"), [("0.5", 0), ("0", None), ("soon", None)])
+def test_a_field_that_only_a_used_up_window_has_says_so_while_its_end_is_ahead(
+    reset: str, remaining: int | None
+) -> None:
+    policy = made(windows=(Window(limit=7.0, reset=Field("until", ("seconds",)), exhausted=True),))
+    (quota,) = http(200, {"Until": reset}, policy).quotas
+    assert quota.remaining == remaining
 
 
 # The drafts, by shape --------------------------------------------------------------------------------------
