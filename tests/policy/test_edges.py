@@ -32,6 +32,11 @@ def test_the_defaults_that_everybody_gets() -> None:
         windows=(), waits=(Field("retry-after", ("whole_seconds", "http_date")),), combine="first",
         refused_when=(When(status=(429,)),), final=(), override=(), wait_on_success=False, clock="date", margin=0.0,
     )  # fmt: skip
+    last = bide.HTTP.replace(retries=1)
+    assert bide.explain(bide.Reply(500), last, draw=0.5).decision == bide.decide(
+        bide.Reply(500), last, draw=0.5
+    )
+    assert bide.decide(bide.Reply(500), last, draw=0.5).action is bide.Action.RETRY
     field = Field("a", read=(), body="", text="", json="", parameter="", separator="", column=0)
     assert Field("a") == field
     assert Window(field) == Window(
@@ -184,11 +189,43 @@ def test_used_up_windows_are_waited_for_to_the_last_and_unknown_ones_on_a_refusa
     assert used_up([(zero, None, "a"), (unknown, 9.0, "b")], True) == (None, "")
 
 
-@pytest.mark.parametrize("status", [499, 500, 599])
+@pytest.mark.parametrize("status", [99, 100, 200, 499, 500, 599, 600])
 def test_a_refusal_below_500_was_surely_not_acted_upon(status: int) -> None:
-    policy = bide.Policy("x", Dialect(refused_when=(When(status=(status,)),)))
-    decision = bide.decide(bide.Reply(status, method="POST"), policy, draw=0.5)
-    assert decision.action is (bide.Action.RETRY if status < 500 else bide.Action.FAIL)
+    for when in (When(status=(status,)), When(header="x-refused")):
+        policy = bide.Policy("x", Dialect(refused_when=(when,)))
+        decision = bide.decide(bide.Reply(status, {"X-Refused": "1"}, method="POST"), policy, draw=0.5)
+        assert decision.action is (bide.Action.RETRY if status in range(100, 500) else bide.Action.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("reset", "wait", "source"),
+    [("7", 8.0, "backoff"), ("8", 8.0, "backoff"), ("9", 9.0, "x-ratelimit-reset")],
+)
+def test_a_failure_beside_a_used_up_window_waits_for_the_later_of_its_end_and_the_backoff(
+    reset: str, wait: float, source: str
+) -> None:
+    policy = bide.HTTP.replace(backoff=Backoff(1.0, 30.0, "none"))
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    decision = bide.decide(bide.Reply(502, headers), policy, attempt=4, draw=0.0)
+    assert (decision.wait, decision.source) == (wait, source)
+
+
+def test_a_failure_that_states_a_wait_is_repeated_after_that_and_not_after_the_backoff() -> None:
+    policy = bide.HTTP.replace(backoff=Backoff(1.0, 30.0, "none"))
+    decision = bide.decide(bide.Reply(502, {"Retry-After": "3"}), policy, attempt=4, draw=0.0)
+    assert (decision.wait, decision.source) == (3.0, "retry-after")
+
+
+def test_where_there_is_no_response_no_body_is_looked_into() -> None:
+    policy = bide.HTTP.replace(dialect=Dialect(final=(When(text=("gone",)),)))
+    reply = bide.Reply(failure=bide.Failure.TIMEOUT, body="gone")
+    assert bide.decide(reply, policy, draw=0.0).action is bide.Action.RETRY
+
+
+def test_a_stated_moment_that_is_past_ends_its_window_now() -> None:
+    reply = bide.Reply(429, {"Retry-After": "Tue, 14 Nov 2023 22:13:20 GMT"})
+    quota = bide.decide(reply, now=NOW + 0.5, draw=0.0).quota
+    assert quota == Quota(reset_after=0.0, reset_at=NOW + 0.5)
 
 
 def test_without_elapsed_the_first_try_has_the_whole_deadline() -> None:

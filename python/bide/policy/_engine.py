@@ -44,7 +44,8 @@ __all__ = ["decide", "explain"]
 CONNECT = Failure.CONNECT
 REDIRECT = Reason.REDIRECT
 ONLY_CLOCK = frozenset({"date", "age"})
-SERVER_ERRORS = range(500, 600)
+NOT_ACTED = range(100, 500)
+"""Statuses of a refusal that say that the server surely did not act; those that are none count as 500."""
 PROCESS, RETRY, FAIL, DEFER = Action.PROCESS, Action.RETRY, Action.FAIL, Action.DEFER
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
@@ -242,7 +243,7 @@ def decide(
             quota, quotas = _ended(quota, quotas, explicit, now, action is RETRY or refused)
     if refused:
         action = RETRY
-        sure = sure or status not in SERVER_ERRORS
+        sure = sure or status in NOT_ACTED
         if recorder is not None:
             recorder.step("it is a refusal: the server did not act, and says later")
 
