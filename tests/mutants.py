@@ -17,6 +17,7 @@ Rules of this file
 
 import argparse
 import ast
+import gc
 import hashlib
 import importlib.abc
 import importlib.util
@@ -43,6 +44,11 @@ LEAST_KILLED = 0.9
 TIMEOUT_SECONDS = 120
 MEMORY_BYTES = 2 << 30
 KILLED = "killed"
+OPTIONS = (
+    "-x", "-q", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:unraisableexception",
+    "-p", "no:threadexception",
+)  # fmt: skip
+"""What a mutant's tests are run with: nothing that tells why one fails, or that looks for garbage."""
 
 EDGES = "tests/policy/test_edges.py"
 CASES = "tests/policies/test_cases.py"
@@ -162,18 +168,8 @@ def start(name: str, path: Path, source: str, tests: tuple[str, ...]) -> int:
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
         sys.meta_path.insert(0, Mutated(name, path, source))
-        # The tools were imported before pytest could rewrite their assertions.
-        options = [
-            "-x",
-            "-q",
-            "--tb=no",
-            "-p",
-            "no:cacheprovider",
-            "-W",
-            "ignore::pytest.PytestAssertRewriteWarning",
-        ]
         for test in tests:
-            code = int(pytest.main([*options, test]))
+            code = int(pytest.main([*OPTIONS, test]))
             if code:
                 break
     finally:
@@ -230,6 +226,7 @@ def main() -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
+    gc.freeze()  # what was imported is not looked through in every fork
     killed = every = 0
     for name in given.modules or TESTS:
         found = run(name, given.seconds, given.jobs, given.afresh)
