@@ -100,7 +100,7 @@ record: setup ## record import time, wheel size, memory and speed in benches/res
 reference: setup ## write docs/reference from the status tables and the policies
 	@$(BIN)/python docs/generate.py
 
-DOCS_TOOLS := 'mkdocs-material>=9.6,<10' 'mkdocstrings[python]>=0.29,<2'
+DOCS_TOOLS := 'mkdocs-material>=9.6,<10' 'mkdocstrings[python]>=0.29,<2' 'ruff>=0.8'
 DOCS := .venv-docs/bin/mkdocs
 
 $(DOCS):

@@ -344,12 +344,12 @@ def _aws(seed: int, chart: Path | None, as_json: bool) -> int:
     out.print("Clients contend for one row; who loses backs off and tries again", style="bold")
     out.print("the model of the AWS Architecture Blog, Exponential Backoff and Jitter (2015)\n", style="dim")
     shown = (10, 20, 50, 100)
-    table = plain_table("writes until all are done", *(f"{clients} clients" for clients in shown), right=1)
+    table = plain_table("writes until all are done; clients:", *map(str, shown), right=1)
     for name, results in found.items():
         table.add_row(name, *(f"{results[clients].writes:,.0f}" for clients in shown))
     out.print(table)
     out.print()
-    table = plain_table("seconds until all are done", *(f"{clients} clients" for clients in shown), right=1)
+    table = plain_table("seconds until all are done; clients:", *map(str, shown), right=1)
     for name, results in found.items():
         table.add_row(name, *(f"{results[clients].seconds:.2f}" for clients in shown))
     out.print(table)
