@@ -1,4 +1,4 @@
-"""What the server middlewares share: which limit and which key a request counts in, and what its answer says.
+"""What the server middlewares share: which limit and which key a request counts in, and whether it may pass.
 
 Theory of operation: a Gate chooses a Rule (a limiter with its texts) by path or by the caller's function, and
 a key by the caller's function or by the default one; one ``take`` then gives everything that the answer says,
@@ -7,8 +7,8 @@ route), each response speaks of the tightest of them, once: the outermost gate w
 it leaves in the request, and an inner one that is tighter replaces what is in that list.
 
 Rules of this file: it knows neither ASGI nor WSGI; ``Text`` is ``bytes`` for the one and ``str`` for the
-other. What does not change from request to request is made once. No key leaves it: not in a field, not in a
-log line, not in an error.
+other. What the fields say is in ``_answer``. No key leaves it: not in a field, not in a log line, not in an
+error.
 """
 
 from __future__ import annotations
@@ -19,25 +19,16 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from ipaddress import ip_address, ip_network
-from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypedDict, TypeVar, cast
 from urllib.parse import quote
 
+from bide._answer import FIELDS, Fields, Text, Wire, writer_of
 from bide.limiter import Limit, Limiter
 
 if TYPE_CHECKING:
     from bide.limiter import Outcome
 
-__all__ = ["FIELDS", "OCTETS", "RATELIMIT", "TEXT", "X_RATELIMIT", "Gate", "Key", "Limits", "Options"]
-
-X_RATELIMIT: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Bucket")
-"""The four fields as Clever sends them; Reset is Unix time in whole seconds, rounded up."""
-
-RATELIMIT: Final = ("RateLimit", "RateLimit-Policy")
-"""The fields of draft-ietf-httpapi-ratelimit-headers, in the form of its revisions 08 to 11."""
-
-FIELDS: Final = (*X_RATELIMIT, *RATELIMIT, "Retry-After")
-"""Every field that a gate can send. ``Retry-After`` stands on refusals only."""
+__all__ = ["Gate", "Key", "Limits", "Options", "address_key", "bearer_key", "forwarded_address"]
 
 STANDING: Final = "bide.rate_limit"
 """Where a request (an ASGI scope, a WSGI environ) carries the tightest outcome so far, with its fields."""
@@ -50,8 +41,6 @@ SPACE: Final = 32
 Key = str | bytes
 Limits = str | Limit | Limiter | Collection[str | Limit]
 Request = TypeVar("Request", bound=MutableMapping[str, Any])
-Text = TypeVar("Text")
-Fields = list[tuple[Text, Text]]
 Function = TypeVar("Function", bound=Callable[..., object])
 
 logger = logging.getLogger("bide")
@@ -152,23 +141,6 @@ def exempt_keys(exempt: Collection[Key], by_default_key: bool) -> frozenset[Key]
     return frozenset(keys)
 
 
-# How a server writes fields ------------------------------------------------------------------------------
-
-
-class Wire(NamedTuple, Generic[Text]):
-    """Makes of a field's name, and of ASCII text for its value, what the server's interface takes."""
-
-    name: Callable[[str], Text]
-    value: Callable[[str], Text]
-
-
-OCTETS: Final[Wire[bytes]] = Wire(lambda name: name.lower().encode(), str.encode)
-"""ASGI: octets, names in lower case."""
-
-TEXT: Final[Wire[str]] = Wire(str, str)
-"""WSGI."""
-
-
 # Rules ---------------------------------------------------------------------------------------------------
 
 
@@ -181,101 +153,6 @@ class Rule(NamedTuple, Generic[Text]):
     """Where the counters are elsewhere: a call is on its way for a while, and holds up no event loop."""
     fields: Callable[[Outcome, bool], Fields[Text]]
     """The fields of an answer, given the outcome and whether it is refused."""
-
-
-class Texts(NamedTuple, Generic[Text]):
-    """What the fields say of one limit."""
-
-    constant: Fields[Text]
-    quoted: Any
-    """How ``RateLimit`` begins; Any, since no type says what ``str`` and ``bytes`` have in common: +."""
-    window: float
-
-
-def fields_of(
-    limiter: Limiter, name: str, fields: frozenset[str], wire: Wire[Text]
-) -> Callable[[Outcome, bool], Fields[Text]]:
-    """Makes the function that writes the fields. It runs for every request: hence a closure, whose names cost
-    less than attributes, and no call of another function of ours."""
-    varying = ("X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "Retry-After")
-    remaining_name, reset_name, rate_limit_name, retry_after_name = (
-        wire.name(field) if field in fields else None for field in varying
-    )
-    number: Any = wire.value("%d")
-    within: Any = wire.value(";t=%d")
-    # A limiter on a clock of its own, as in tests, also tells the time of day.
-    unix: Callable[[], float] = getattr(limiter._clock, "time", time.time)
-    by_limit = texts_of(limiter, name, fields, wire)
-    only = by_limit[limiter.limits[0].limit][0] if len(limiter.limits) == 1 else None
-    # Both change once a second, and answers are many: number and text, replaced as one by whoever needs another.
-    last_reset: tuple[int, Any] = (-1, None)
-    last_within: tuple[int, Any] = (-1, None)
-
-    def write(outcome: Outcome, refused: bool) -> Fields[Text]:
-        nonlocal last_reset, last_within
-        reset_after = outcome.reset_after
-        if only is not None:
-            constant, quoted, _ = only
-        else:
-            # Of several limits of one number, the shortest whose window the reset fits into.
-            known = by_limit[outcome.limit]
-            constant, quoted, _ = next((one for one in known if one.window >= reset_after), known[-1])
-        found = constant.copy()
-        remaining = number % outcome.remaining
-        if remaining_name is not None:
-            found.append((remaining_name, remaining))
-        if reset_name is not None:
-            reset, field = last_reset
-            if reset != (now := ceil(unix() + reset_after)):
-                field = (reset_name, number % now)
-                last_reset = (now, field)
-            found.append(field)
-        if rate_limit_name is not None:
-            seconds, text = last_within
-            if seconds != (now := ceil(reset_after)):
-                text = within % now
-                last_within = (now, text)
-            found.append((rate_limit_name, quoted + remaining + text))
-        if refused and retry_after_name is not None:
-            found.append((retry_after_name, number % max(1, ceil(outcome.retry_after))))
-        return found
-
-    return write
-
-
-def texts_of(
-    limiter: Limiter, name: str, fields: frozenset[str], wire: Wire[Text]
-) -> dict[int, list[Texts[Text]]]:
-    """The texts of a limiter's limits by their numbers, shorter windows first."""
-    quoted = {limit: structured_string(policy_name(name, limit, limiter)) for limit in limiter.limits}
-    policy = ", ".join(policy_item(quoted[limit], limit) for limit in limiter.limits)
-    found: dict[int, list[Texts[Text]]] = {}
-    for limit in sorted(limiter.limits, key=lambda limit: limit.window):
-        values = {
-            "X-RateLimit-Limit": str(limit.limit),
-            "X-RateLimit-Bucket": name,
-            "RateLimit-Policy": policy,
-        }
-        constant = [
-            (wire.name(field), wire.value(value)) for field, value in values.items() if field in fields
-        ]
-        start = wire.value(quoted[limit] + ";r=")
-        found.setdefault(limit.limit, []).append(Texts(constant, start, limit.window))
-    return found
-
-
-def policy_name(name: str, limit: Limit, limiter: Limiter) -> str:
-    return name if len(limiter.limits) == 1 else f"{name}-{limit.window:g}s"
-
-
-def policy_item(quoted: str, limit: Limit) -> str:
-    """One member of ``RateLimit-Policy``; its window is a whole number of seconds, or is left out."""
-    return f"{quoted};q={limit.limit}" + (f";w={limit.window:.0f}" if limit.window.is_integer() else "")
-
-
-def structured_string(text: str) -> str:
-    """A String of RFC 9651 section 4.1.6."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 Entry = tuple[bool, Fields[Text], "Outcome"]
@@ -446,7 +323,7 @@ class Gate(Generic[Request, Text]):
         take_async = None
         if getattr(limits.store, "is_remote", False):
             take_async, self.takes_trips = limits.take_async, True
-        return Rule(name, limits.take, take_async, fields_of(limits, name, self._fields, self._wire))
+        return Rule(name, limits.take, take_async, writer_of(limits, name, self._fields, self._wire))
 
     def _rule_of(self, request: Request) -> Rule[Text] | None:
         if self._paths or self._prefixes:

@@ -14,20 +14,8 @@ import itertools
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
-from bide._gate import (
-    FIELDS,
-    OCTETS,
-    RATELIMIT,
-    X_RATELIMIT,
-    Fields,
-    Gate,
-    Key,
-    Limits,
-    Options,
-    address_key,
-    bearer_key,
-    forwarded_address,
-)
+from bide._answer import FIELDS, OCTETS, RATELIMIT, X_RATELIMIT, Fields
+from bide._gate import Gate, Key, Limits, Options, address_key, bearer_key, forwarded_address
 
 if TYPE_CHECKING:
     from starlette.exceptions import HTTPException

@@ -15,20 +15,8 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from bide._gate import (
-    FIELDS,
-    RATELIMIT,
-    TEXT,
-    X_RATELIMIT,
-    Fields,
-    Gate,
-    Key,
-    Limits,
-    Options,
-    address_key,
-    bearer_key,
-    forwarded_address,
-)
+from bide._answer import FIELDS, RATELIMIT, TEXT, X_RATELIMIT, Fields
+from bide._gate import Gate, Key, Limits, Options, address_key, bearer_key, forwarded_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

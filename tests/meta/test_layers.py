@@ -76,9 +76,10 @@ ALLOWED_BIDE_IMPORTS = {
     "_flow.py": {"policy"},  # for the type of a field only
     "_foreign.py": {"_flow", "errors", "policy"},
     "_buckets.py": set(),
-    "_gate.py": {"limiter"},
-    "asgi.py": {"_gate"},
-    "wsgi.py": {"_gate"},
+    "_answer.py": {"limiter"},  # for types only
+    "_gate.py": {"_answer", "limiter"},
+    "asgi.py": {"_answer", "_gate"},
+    "wsgi.py": {"_answer", "_gate"},
     "testing.py": {"policy", "limiter", "errors"},
 }
 """Folder or file of the package -> the parts of bide that its source may name. Arrows point down only."""
