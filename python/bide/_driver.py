@@ -516,22 +516,14 @@ class Driver:
     def conclude(
         self,
         verdict: Verdict,
-        base: type[Exception],
+        own: Callable[[Any, str], Exception],
         kind_of: Callable[[type[Exception]], type[Exception]] | None = None,
-        **attributes: object,
     ) -> object:
-        """The last response; raises instead what ended the attempt.
-
-        Args:
-            verdict: how it ended.
-            base: the class of ``Deferred`` where no failure gives one.
-            kind_of: the class to use for a failure's class, where that one will not do.
-            **attributes: what the client's own exceptions carry, such as ``request``.
-        """
+        """The last response; raises instead what ended the attempt: the arguments are those of ``deferred``."""
         answer, decision = verdict
         failed = answer is None or isinstance(answer, BaseException)
         if decision.action is Action.DEFER and (failed or self.raises_deferred):
-            raise deferred(verdict, base, kind_of, **attributes)
+            raise deferred(verdict, own, kind_of)
         if isinstance(answer, BaseException):
             raise answer
         return answer

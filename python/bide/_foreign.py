@@ -25,6 +25,7 @@ __all__ = [
     "in_memory",
     "is_seekable",
     "rewinder",
+    "says_error",
     "status_of",
 ]
 
@@ -43,32 +44,41 @@ _deferred_classes: dict[type[BaseException], type[Deferred]] = {}
 
 def deferred(
     verdict: Verdict,
-    base: type[Exception],
+    own: Callable[[Any, str], Exception],
     kind_of: Callable[[type[Exception]], type[Exception]] | None = None,
-    **attributes: object,
 ) -> Deferred:
-    """The exception for a DEFER: ``bide.Deferred`` and the last failure's class (``base`` after a response).
+    """The exception for a DEFER: ``bide.Deferred`` and the client's own, of the last failure or about the response.
 
-    It is raised ``from`` the failure and carries its arguments and attributes, so that code written for the
-    client's own exception finds what it looks for. The constructors of such classes want all kinds of
-    arguments, so it is made without them.
+    It carries the arguments and attributes of that one, and is raised ``from`` a failure, so that code written for the
+    client finds what it looks for. The constructors of such classes want all kinds of arguments: it is made without.
+
+    Args:
+        verdict: how it ended.
+        own: makes the client's own exception of a response, or of None where nothing was sent, and a sentence.
+        kind_of: the class to use for a failure's class, where that one will not do.
     """
     answer, decision = verdict
     failure = answer if isinstance(answer, Exception) else None
-    kind = base if failure is None else kind_of(type(failure)) if kind_of else type(failure)
+    model = own(answer, decision.advice) if failure is None else failure
+    kind = type(model) if failure is None or kind_of is None else kind_of(type(failure))
     made = _deferred_classes.get(kind)
     if made is None:
         made = _deferred_classes[kind] = type("Deferred", (Deferred, kind), {"__module__": "bide"})
     error = made.__new__(made)
-    error.args = (decision.advice,) if failure is None else failure.args
+    error.args = model.args
     error._text = decision.advice
-    if isinstance(failure, OSError) and isinstance(error, OSError):
-        error.errno, error.strerror, error.filename = failure.errno, failure.strerror, failure.filename
-    error.__dict__ |= {**(vars(failure) if failure is not None else {}), **attributes}
+    if isinstance(model, OSError) and isinstance(error, OSError):
+        error.errno, error.strerror, error.filename = model.errno, model.strerror, model.filename
+    error.__dict__ |= vars(model)
     error.decision = decision
     error.response = None if failure is not None else answer
     error.__cause__ = failure
     return error
+
+
+def says_error(answer: object) -> bool:
+    """A response whose status is one that a client raises for."""
+    return (status_of(answer) or 0) >= 400
 
 
 def rewinder(body: object) -> Callable[[], object] | None:

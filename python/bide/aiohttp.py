@@ -22,7 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from bide._driver import Driver, Exchange, Options
 from bide._flow import Failed
-from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, is_seekable
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, is_seekable, says_error
 from bide.errors import Deferred
 from bide.policy import Failure
 
@@ -65,7 +65,7 @@ def middleware(
 
     Raises (when a request is sent):
         bide.Deferred: the work should cease and go on later; it is also the ``aiohttp`` exception of the last
-            failure, or ``aiohttp.ClientError`` after a response.
+            failure, or ``aiohttp.ClientResponseError`` after a response that says 400 or more.
         aiohttp.ClientError, TimeoutError: a failure that must not be repeated, as it came.
 
     >>> import bide
@@ -108,9 +108,8 @@ def middleware(
             raise ended[1]
         closing = _Closing(request.session)
         verdict = await driver.run_async(_exchange(request), send, _discard, _look, wait, _unbroken, closing)
-        base = aiohttp.ClientConnectionError if closing.is_set() else aiohttp.ClientError
         try:
-            response: Any = driver.conclude(verdict, base, _reaching)
+            response: Any = driver.conclude(verdict, _own_closed if closing.is_set() else _own, _reaching)
         except Deferred as error:
             deferred_in[asyncio.current_task()] = timer, error
             raise
@@ -149,6 +148,17 @@ def _is_total(request: aiohttp.ClientRequest) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+def _own(answer: Any, advice: str) -> Exception:
+    if not says_error(answer):
+        return aiohttp.ClientError(advice)
+    about = {"status": answer.status, "message": answer.reason or "", "headers": answer.headers}
+    return aiohttp.ClientResponseError(answer.request_info, answer.history, **about)
+
+
+def _own_closed(_: object, advice: str) -> Exception:
+    return aiohttp.ClientConnectionError(advice)
 
 
 def _reaching(failure: type[Exception]) -> type[Exception]:

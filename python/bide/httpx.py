@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import anyio
 
 from bide._driver import Driver, Exchange, Options, Verdict
-from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, is_seekable, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, is_seekable, rewinder, says_error
 
 if TYPE_CHECKING:
     import httpx
@@ -77,7 +77,18 @@ def _exchange(request: Any, repeatable: bool) -> Exchange:
 
 def _concluded(driver: Driver, verdict: Verdict, request: Any) -> Any:
     """Hands the caller its response with the decision attached, or raises what ended the attempt."""
-    response: Any = driver.conclude(verdict, _library(request).HTTPError, _request=request)
+    library = _library(request)
+
+    def own(answer: Any, advice: str) -> Exception:
+        error: Exception
+        if says_error(answer):
+            error = library.HTTPStatusError(advice, request=request, response=answer)
+        else:
+            error = library.HTTPError(advice)
+            error.request = request  # type: ignore[attr-defined]  # httpx's exceptions have one
+        return error
+
+    response: Any = driver.conclude(verdict, own)
     response.extensions["bide"] = verdict.decision
     return response
 
@@ -99,7 +110,7 @@ class Transport(_Base):
 
     Raises (when a request is sent):
         bide.Deferred: the work should cease and go on later; it is also the ``httpx`` exception of the last
-            failure, or ``httpx.HTTPError`` after a response.
+            failure, or ``httpx.HTTPStatusError`` after a response that says 400 or more.
         httpx.TransportError: a failure that must not be repeated, as it came.
 
     >>> import bide

@@ -15,7 +15,7 @@ from urllib3.util import parse_url
 
 from bide import urllib3
 from bide._driver import Driver, Exchange, Options
-from bide._foreign import LARGEST_DRAIN_BYTES, Patience, in_memory, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, Patience, in_memory, rewinder, says_error
 
 if TYPE_CHECKING:
     from bide.policy import Policy
@@ -42,7 +42,7 @@ class Adapter(BaseAdapter):
 
     Raises (when a request is sent):
         bide.Deferred: the work should cease and go on later; it is also the ``requests`` exception of the
-            last failure, or ``requests.RequestException`` after a response.
+            last failure, or ``requests.HTTPError`` after a response that says 400 or more.
         requests.RequestException: a failure that must not be repeated, as it came.
 
     >>> import bide, requests
@@ -93,7 +93,12 @@ class Adapter(BaseAdapter):
 
         exchange = _exchange(request, rewind is not None, patience.total)
         verdict = self._driver.run(exchange, send, _discard, _look, self._sleep)
-        response: Any = self._driver.conclude(verdict, requests.RequestException, request=request)
+
+        def own(answer: Any, advice: str) -> Exception:
+            kind = requests.HTTPError if says_error(answer) else requests.RequestException
+            return kind(advice, request=request, response=answer)
+
+        response: Any = self._driver.conclude(verdict, own)
         response.bide = verdict.decision
         return response  # type: ignore[no-any-return]  # what the inner adapter returned
 

@@ -15,11 +15,11 @@ import zlib
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, Unpack
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from bide._driver import Driver, Exchange, Options
-from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, rewinder
+from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, rewinder, says_error
 from bide._rewound import begin
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 
     Raises (when a URL is opened):
         bide.Deferred: the work should cease and go on later; it is also the exception of the last failure, or
-            ``urllib.error.URLError`` after a response.
+            ``urllib.error.HTTPError`` after a response that says 400 or more.
         urllib.error.URLError, OSError, http.client.HTTPException: a failure that must not be repeated, as it
             came; ``urllib.error.HTTPError`` is raised as ever for a response that says 400 or more.
 
@@ -88,7 +88,13 @@ class Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 
         exchange = _exchange(request, rewind is not None)
         verdict = self._driver.run(exchange, send, _discard, _look, self._sleep)
-        response: Any = self._driver.conclude(verdict, URLError, reason=verdict.decision.advice)
+
+        def own(answer: Any, advice: str) -> Exception:
+            if not says_error(answer):
+                return URLError(advice)
+            return HTTPError(request.full_url, answer.status, answer.reason, answer.headers, answer)
+
+        response: Any = self._driver.conclude(verdict, own)
         response.bide = verdict.decision
         return response  # type: ignore[no-any-return]  # what the opener's own handlers return
 

@@ -245,7 +245,7 @@ class Retry(urllib3.Retry):
     def _deferred(decision: Decision, ended: MaxRetryError) -> Exception:
         if decision.action is not Action.DEFER:
             decision = decision.replace(action=Action.DEFER, resume_at=time.time() + decision.wait)
-        error = deferred(Verdict(ended, decision), MaxRetryError)
+        error = deferred(Verdict(ended, decision), _own)
         error._text = f"{decision.advice} ({ended.reason})"
         return error
 
@@ -265,7 +265,11 @@ class Retry(urllib3.Retry):
         if self._own.driver is not None and self._exchange is not None:
             full = self._own.driver.hold(self._exchange, self._own.sleep)
             if full is not None:
-                raise deferred(Verdict(None, full), HTTPError)
+                raise deferred(Verdict(None, full), _own)
+
+
+def _own(_: object, advice: str) -> Exception:
+    return HTTPError(advice)
 
 
 def _host(pool: ConnectionPool | None, url: str | None) -> str:
@@ -402,7 +406,7 @@ class _Paced(HTTPConnectionPool):
             deadline=patience.total,
         )
         verdict = self.driver.run(exchange, send, _discard, look, self.wait)
-        response: Any = self.driver.conclude(verdict, HTTPError)
+        response: Any = self.driver.conclude(verdict, _own)
         response.retries = own
         response.bide = verdict.decision
         return response  # type: ignore[no-any-return]  # what urlopen returned

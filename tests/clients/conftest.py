@@ -129,6 +129,8 @@ def call_urllib(url: str, options: Options) -> Result:
         request.add_header("Transfer-encoding", "chunked")
     try:
         response: Any = opener.open(request, timeout=options.timeout)
+    except bide.Deferred:
+        raise
     except urllib.error.HTTPError as error:
         response = error
     with response:
@@ -158,6 +160,16 @@ BASE_ERRORS: dict[str, type[Exception]] = {
 }
 """Library -> the class under which its callers catch what goes wrong."""
 
+STATUS_ERRORS: dict[str, tuple[type[Exception], Callable[[Any], int]]] = {
+    "httpx": (httpx.HTTPStatusError, lambda error: error.response.status_code),
+    "httpx2": (httpx2.HTTPStatusError, lambda error: error.response.status_code),
+    "requests": (requests.HTTPError, lambda error: error.response.status_code),
+    "urllib3": (urllib3.exceptions.HTTPError, lambda error: error.response.status),
+    "aiohttp": (aiohttp.ClientResponseError, lambda error: error.status),
+    "urllib": (urllib.error.HTTPError, lambda error: error.code),
+}
+"""Library -> the class under which its callers catch a status of 400 or more, and what it says that one is."""
+
 CAN_READ_FILES = {"httpx", "httpx2", "requests", "urllib3", "aiohttp", "urllib"}
 """Clients that take an open file as a body: the asynchronous httpx takes bytes and asynchronous iterators."""
 
@@ -169,6 +181,7 @@ class Client:
         self.name = name
         self.library = name.partition(" ")[0]
         self.base_error = BASE_ERRORS[self.library]
+        self.status_error, self.status_of = STATUS_ERRORS[self.library]
         self.is_async = name == "aiohttp" or " " in name
         self.reads_files = name in CAN_READ_FILES
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import requests
@@ -86,6 +88,33 @@ def test_tenacity_goes_on_with_results_and_exceptions_that_are_no_clients() -> N
     assert waits == []
 
 
+def test_tenacity_repeats_a_coroutine_as_well() -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def get(session: aiohttp.ClientSession) -> int:
+        async with session.get(server.url) as response:
+            return response.status
+
+    async def scenario() -> int:
+        again = tenacity.AsyncRetrying(
+            retry=bide.tenacity.retry_decision(bide.CLEVER, draw=0.0),
+            wait=bide.tenacity.wait_decision(bide.CLEVER, draw=0.0),
+            stop=bide.tenacity.stop_decision(bide.CLEVER, draw=0.0),
+            sleep=sleep,
+        )
+        async with aiohttp.ClientSession(raise_for_status=True) as session:
+            status: int = await again(get, session)
+            return status
+
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "7"}), None, answer_bytes(200)]) as server:
+        assert asyncio.run(scenario()) == 200
+    # aiohttp itself tries once more after a connection that was closed without a word.
+    assert waits == [7.0]
+
+
 def test_tenacitys_own_strategies_can_be_joined() -> None:
     stop = bide.tenacity.stop_decision(bide.CLEVER) | tenacity.stop_after_attempt(2)
     again = bide.tenacity.retry_decision(bide.CLEVER) | tenacity.retry_if_exception_type(KeyError)
@@ -110,6 +139,17 @@ def test_stamina_waits_as_long_as_the_server_says_and_counts_as_ever(monkeypatch
         assert get() == 200
     assert waits[0] == 7.0
     assert len(waits) == 2
+
+
+def test_stamina_repeats_a_coroutine_as_well() -> None:
+    @stamina.retry(on=bide.stamina.hook(bide.CLEVER, draw=0.0), attempts=3, timeout=None)
+    async def get() -> int:
+        async with httpx.AsyncClient() as client:
+            return (await client.get(server.url)).raise_for_status().status_code
+
+    with ScriptedServer([answer_bytes(429, {"Retry-After": "0"}), answer_bytes(200)]) as server:
+        assert asyncio.run(get()) == 200
+        assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", [400, 404, 501])

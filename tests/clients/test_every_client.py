@@ -75,11 +75,24 @@ def test_an_outage_is_deferred_after_five_retries_as_an_exception_of_both_librar
         assert len(server.requests) == 6
     error = caught.value
     assert isinstance(error, client.base_error)
+    assert isinstance(error, client.status_error)
+    assert client.status_of(error) == 503
     assert error.decision.action is bide.Action.DEFER
     assert error.decision.resume_at is not None
     assert str(error) == error.decision.advice
     response: Any = error.response
     assert 503 in (getattr(response, "status", None), getattr(response, "status_code", None))
+
+
+def test_a_success_that_is_a_refusal_is_deferred_as_no_error_of_its_status(client: Any) -> None:
+    refused = answer_bytes(
+        200, {"Content-Type": "application/json"}, b'{"error": ["EAPI:Rate limit exceeded"]}'
+    )
+    policy = bide.policies.load("kraken").replace(retries=0)
+    with ScriptedServer([refused]) as server, pytest.raises(bide.Deferred) as caught:
+        client(server.url + PATH, policy=policy)
+    assert isinstance(caught.value, client.base_error)
+    assert client.library == "urllib3" or not isinstance(caught.value, client.status_error)
 
 
 def test_an_outage_can_be_returned_instead(client: Any) -> None:

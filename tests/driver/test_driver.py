@@ -116,7 +116,7 @@ def test_a_refused_connection_is_repeated_and_at_last_raised_as_deferred_and_as_
         clever(time).flow(GET), itertools.repeat(ConnectionRefusedError(111, "refused")), time
     )
     assert len([step for step in done if isinstance(step, Send)]) == 6
-    error = deferred(verdict, Exception)
+    error = deferred(verdict, lambda _, advice: Exception(advice))
     assert isinstance(error, bide.Deferred)
     assert isinstance(error, ConnectionRefusedError)
     assert error.errno == 111

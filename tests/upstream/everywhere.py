@@ -1,7 +1,7 @@
 """A pytest plugin for the clients' own test suites: every request of theirs goes through bide.
 
-Loaded by ``run.py`` (``-p everywhere``), outside of bide's own tests. Waits take no time, and a response after which
-bide would put the work off is handed out (``on_defer="return"``); all else is as a user has it who gives no policy.
+Loaded by ``run.py`` (``-p everywhere``), outside of bide's own tests. Waits take no time; all else is as a user has it
+who gives no policy.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ def patch_requests() -> None:
     import bide
 
     def adapter(**options: Any) -> bide.requests.Adapter:
-        return bide.requests.Adapter(
-            inner=requests.adapters.HTTPAdapter(**options), sleep=no_sleep, on_defer="return"
-        )
+        return bide.requests.Adapter(inner=requests.adapters.HTTPAdapter(**options), sleep=no_sleep)
 
     requests.sessions.HTTPAdapter = adapter  # type: ignore[assignment,misc]  # what a session makes its adapters of
 
@@ -42,9 +40,7 @@ def patch_httpx() -> None:
     make, make_async = httpx.Client._init_transport, httpx.AsyncClient._init_transport
 
     def transport(self: httpx.Client, *arguments: Any, **options: Any) -> httpx.BaseTransport:
-        return bide.httpx.Transport(
-            inner=make(self, *arguments, **options), sleep=no_sleep, on_defer="return"
-        )
+        return bide.httpx.Transport(inner=make(self, *arguments, **options), sleep=no_sleep)
 
     def transport_async(self: httpx.AsyncClient, *arguments: Any, **options: Any) -> httpx.AsyncBaseTransport:
         import anyio
@@ -52,9 +48,7 @@ def patch_httpx() -> None:
         async def sleep(_: float) -> None:
             await anyio.sleep(0)
 
-        return bide.httpx.AsyncTransport(
-            inner=make_async(self, *arguments, **options), sleep=sleep, on_defer="return"
-        )
+        return bide.httpx.AsyncTransport(inner=make_async(self, *arguments, **options), sleep=sleep)
 
     httpx.Client._init_transport = transport  # type: ignore[assignment,method-assign]  # the only place for all
     httpx.AsyncClient._init_transport = transport_async  # type: ignore[assignment,method-assign]  # the same
@@ -70,7 +64,7 @@ def patch_aiohttp() -> None:
     def with_bide(
         self: aiohttp.ClientSession, *arguments: Any, middlewares: Any = (), **options: Any
     ) -> None:
-        paced = bide.aiohttp.middleware(sleep=no_sleep_async, on_defer="return")
+        paced = bide.aiohttp.middleware(sleep=no_sleep_async)
         init(self, *arguments, middlewares=(paced, *middlewares), **options)
 
     aiohttp.ClientSession.__init__ = with_bide  # type: ignore[assignment,method-assign]  # the only place for all

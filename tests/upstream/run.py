@@ -36,7 +36,18 @@ SUITES = {
     "aiohttp": Suite(("tests/test_client_functional.py", "tests/test_client_middleware.py"), ("-n", "0")),
 }
 
-KNOWN: dict[str, str] = {}
+REPEATED = "counts the tries: a connection that cannot be made is tried five times"
+PUT_OFF = (
+    "a 5xx is asked for again, and put off in the end: get() itself raises what raise_for_status() would, and "
+    "bide.Deferred, in one exception"
+)
+KNOWN = {
+    "tests.client.test_*client.test_raise_for_status*": PUT_OFF,
+    "tests.test_requests.TestRequests.test_status_raising": PUT_OFF,
+    "tests.test_client_functional.test_connection_timeout_error*": REPEATED,
+    "tests.test_client_functional.test_upload_tracker_connect_error*": REPEATED,
+    "tests.test_client_functional.test_upload_tracker_redirect_to_unreachable_host*": REPEATED,
+}
 """Pattern of a test's name -> why it may fail with bide."""
 
 
