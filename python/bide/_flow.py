@@ -17,7 +17,7 @@ import of a client.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -152,11 +152,15 @@ def goes_with(first_of: Hashable) -> bool:
     return first_of in _alone.get()
 
 
+_TOGETHER = nullcontext()
+
+
+def _sending(first_of: Hashable) -> AbstractContextManager[None]:
+    return _TOGETHER if first_of is None else _sending_alone(first_of)
+
+
 @contextmanager
-def _sending(first_of: Hashable) -> Iterator[None]:
-    if first_of is None:
-        yield
-        return
+def _sending_alone(first_of: Hashable) -> Iterator[None]:
     before = _alone.set(_alone.get() | {first_of})
     try:
         yield
