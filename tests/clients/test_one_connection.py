@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import aiohttp
+import anyio
 import anyio.from_thread
 import httpx
 import httpx2
@@ -195,3 +196,68 @@ def test_waiting_holds_no_connection(name: str) -> None:
         assert [request.line.split()[1] for request in server.requests] == ["/", "/meanwhile", "/"]
         assert server.connections == 1
     assert statuses == [200, 200]
+
+
+READS_BODIES = bide.policies.load("stackexchange")
+JSON = {"Content-Type": "application/json"}
+REFUSED_THEN_LONG = [
+    answer_bytes(503, JSON | {"Retry-After": "0"}, LONG),
+    answer_bytes(200, JSON, b'{"items": []}' + b" " * 200_000),
+]
+TICKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30, 40, 60]
+"""How often others have their turn before a request is cancelled: from before it is sent until after its end."""
+
+
+async def get_httpx(client: Any, url: str) -> int:
+    return int((await client.get(url)).status_code)
+
+
+async def get_aiohttp(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.get(url) as response:
+        await response.read()
+    return response.status
+
+
+def client_httpx(library: Any, transport_options: dict[str, Any]) -> Any:
+    inner = library.AsyncHTTPTransport(verify=False, limits=library.Limits(max_connections=1))
+    transport = bide.httpx.AsyncTransport(READS_BODIES, inner=inner, **transport_options)
+    return library.AsyncClient(transport=transport, timeout=PATIENCE_SECONDS)
+
+
+def client_aiohttp(options: dict[str, Any]) -> aiohttp.ClientSession:
+    middleware = bide.aiohttp.middleware(READS_BODIES, **options)
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
+    connector = aiohttp.TCPConnector(limit=1)
+    return aiohttp.ClientSession(middlewares=[middleware], connector=connector, timeout=timeout)
+
+
+@pytest.mark.parametrize("ticks", TICKS)
+@pytest.mark.parametrize(
+    ("backend", "make", "get"),
+    [
+        pytest.param("asyncio", partial(client_httpx, httpx), get_httpx, id="httpx async"),
+        pytest.param("trio", partial(client_httpx, httpx), get_httpx, id="httpx trio"),
+        pytest.param("asyncio", partial(client_httpx, httpx2), get_httpx, id="httpx2 async"),
+        pytest.param("asyncio", client_aiohttp, get_aiohttp, id="aiohttp"),
+    ],
+)
+def test_wherever_a_request_is_cancelled_the_next_one_finds_the_key_and_the_connection_free(
+    backend: str, make: Any, get: Any, ticks: int
+) -> None:
+    """Before it is sent, while its answer is looked into or thrown away, while it waits, and after its end."""
+
+    async def scenario(url: str) -> int:
+        async with make({"limiter": bide.Limiter("100/minute")}) as client:
+            async with anyio.create_task_group() as group:
+                group.start_soon(get, client, url)
+                for _ in range(ticks):
+                    await anyio.sleep(0)
+                group.cancel_scope.cancel()
+            with anyio.fail_after(
+                2 * PATIENCE_SECONDS
+            ):  # far less than 30 s, after which another first one goes
+                status: int = await get(client, url)
+            return status
+
+    with ScriptedServer(REFUSED_THEN_LONG) as server:
+        assert anyio.run(scenario, server.url, backend=backend) == 200
