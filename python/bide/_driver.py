@@ -241,11 +241,19 @@ class Driver:
 
     def lane_of(self, host: str) -> Lane:
         """The policy and the limiter for requests to a host."""
+        lane = self._known_lane_of(host)
+        if lane is None:
+            policy = policy_of(host)
+            lane = self._lanes.setdefault(policy.name, self._lane(policy))
+        return lane
+
+    def _known_lane_of(self, host: str) -> Lane | None:
+        """The lane of a host, if its policy has been read, and its store opened, for a request before."""
         if self._only is not None:
             return self._only
-        policy = policy_of(host)
-        lane = self._lanes.get(policy.name)
-        return self._lanes.setdefault(policy.name, self._lane(policy)) if lane is None else lane
+        from bide.policies import name_for
+
+        return self._lanes.get(name_for(host))
 
     def key_of(self, exchange: Exchange) -> str | bytes:
         """The limiter's key for a request: a secret, for the limiter alone."""
@@ -283,9 +291,16 @@ class Driver:
         look: Callable[[object], Awaitable[bytes | None]],
         sleep: Callable[[float], Awaitable[object]],
         unbroken: Callable[[Awaitable[object]], Awaitable[None]],
+        aside: Callable[[Callable[[str], object], str], Awaitable[object]],
         closing: Closing | None = None,
     ) -> Verdict:
-        """One request from beginning to end on an event loop; ``unbroken``: see ``drive_async``."""
+        """One request from beginning to end on an event loop; ``unbroken``: see ``drive_async``.
+
+        Args:
+            aside: calls a function that reads files with one argument, in another thread.
+        """
+        if self._known_lane_of(exchange.host) is None:
+            await aside(self.lane_of, exchange.host)
         return await drive_async(self.flow(exchange, closing), send, sleep, discard, look, unbroken)
 
     def flow(self, exchange: Exchange, closing: Closing | None = None) -> Flow:

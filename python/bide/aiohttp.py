@@ -107,7 +107,9 @@ def middleware(
         if ended is not None and ended[0] is timer:
             raise ended[1]
         closing = _Closing(request.session)
-        verdict = await driver.run_async(_exchange(request), send, _discard, _look, wait, _unbroken, closing)
+        verdict = await driver.run_async(
+            _exchange(request), send, _discard, _look, wait, _unbroken, asyncio.to_thread, closing
+        )
         try:
             response: Any = driver.conclude(verdict, _own_closed if closing.is_set() else _own, _reaching)
         except Deferred as error:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
+import anyio.to_thread
 
 from bide._driver import Driver, Exchange, Options, Verdict
 from bide._foreign import LARGEST_DRAIN_BYTES, LOOK_BYTES, in_memory, is_seekable, rewinder, says_error
@@ -212,7 +213,7 @@ class AsyncTransport(_AsyncBase):
 
         exchange = _exchange(request, rewind is not None)
         verdict = await self._driver.run_async(
-            exchange, send, _discard_async, _look_async, self._sleep, _unbroken
+            exchange, send, _discard_async, _look_async, self._sleep, _unbroken, anyio.to_thread.run_sync
         )
         return _concluded(self._driver, verdict, request)
 

@@ -219,6 +219,12 @@ class Client:
         return sleep_async
 
 
+@pytest.fixture
+def make_client() -> type[Client]:
+    """For a test that is about some of the clients."""
+    return Client
+
+
 @pytest.fixture(params=list(CLIENTS))
 def client(request: pytest.FixtureRequest) -> Client:
     return Client(request.param)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import httpx
@@ -58,6 +59,30 @@ def test_each_api_has_a_limiter_of_its_own_which_its_requests_share() -> None:
     assert clever.limiter is not None
     assert clever.limiter is not github.limiter
     assert [str(limit) for limit in clever.limiter.limits] == [str(bide.Limit(1200, 60.0))]
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("name", ["httpx async", "httpx trio", "aiohttp"])
+def test_a_policy_that_is_needed_for_the_first_time_is_read_beside_the_event_loop(
+    name: str, make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is the store opened; once for all requests to that API."""
+    threads: list[str] = []
+    make = Driver._lane
+
+    def witness(driver: Driver, policy: bide.Policy) -> Any:
+        threads.append(threading.current_thread().name)
+        return make(driver, policy)
+
+    monkeypatch.setattr(Driver, "_lane", witness)
+    with ScriptedServer([answer_bytes(503), answer_bytes(200)]) as server:
+        port = server.url.rpartition(":")[2]
+        make_client(name)(f"http://api.github.com:{port}/user", policy=None)
+        assert len(server.requests) == 2
+    here = threading.current_thread().name
+    assert threads[0] == here
+    assert len(threads) == 2
+    assert threads[1] != here
 
 
 def test_the_patience_that_was_asked_for_holds_whatever_the_policy() -> None:

@@ -388,7 +388,7 @@ def test_a_limiter_that_is_elsewhere_is_asked_without_holding_up_the_event_loop(
     async def send(_: int) -> object:
         return next(answers)
 
-    verdict = asyncio.run(driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken))
+    verdict = asyncio.run(driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken, asyncio.to_thread))
     assert verdict.decision.action is bide.Action.PROCESS
     assert limiter.calls[:3] == ["contact_async", "sync_async", "penalize_async"]
     assert limiter.calls[-2:] == ["contact_async", "sync_async"]
@@ -418,7 +418,9 @@ def test_a_cancelled_first_request_gives_a_key_that_is_counted_elsewhere_back_at
             sent.set()
             await asyncio.Event().wait()
 
-        request = asyncio.ensure_future(driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken))
+        request = asyncio.ensure_future(
+            driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken, asyncio.to_thread)
+        )
         await sent.wait()
         request.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -88,6 +88,12 @@ def for_host(host: str) -> Policy:
     >>> for_host("API.Clever.com:443").name, for_host("example.org").name
     ('clever', 'http')
     """
+    name = name_for(host)
+    return HTTP if name == HTTP.name else load(name)
+
+
+def name_for(host: str) -> str:
+    """The name of the policy for an API's host, for who has that policy already."""
     host = host.rpartition("@")[2].lower()
     host = (host.partition(":")[0] if host.count(":") == 1 else host).rstrip(".")
     hosts = _names_by_host()
@@ -95,7 +101,7 @@ def for_host(host: str) -> Policy:
     while name is None and "." in host:
         host = host.partition(".")[2]
         name = hosts.get(f"*.{host}")
-    return HTTP if name is None else load(name)
+    return HTTP.name if name is None else name
 
 
 @cache
