@@ -131,13 +131,13 @@ def fastapi_slowapi() -> Any:
 
 
 def flask_bare() -> Any:
-    from flask import Flask, jsonify
+    from flask import Flask, Response
 
     app = Flask(__name__)
 
     @app.get("/")
     def hello() -> Any:
-        return jsonify("hello")
+        return Response(BODY, mimetype="application/json")
 
     return app
 
