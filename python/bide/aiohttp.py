@@ -108,7 +108,7 @@ def middleware(
             raise ended[1]
         closing = _Closing(request.session)
         verdict = await driver.run_async(
-            _exchange(request), send, _discard, _look, wait, _unbroken, asyncio.to_thread, closing
+            _exchange(request), send, _discard, _look, wait, _unbroken, _aside, closing
         )
         try:
             response: Any = driver.conclude(verdict, _own_closed if closing.is_set() else _own, _reaching)
@@ -132,6 +132,10 @@ class _Closing(NamedTuple):
 
 _unfinished: set[asyncio.Future[object]] = set()
 """What goes on although its task was cancelled: an event loop by itself may forget it."""
+
+
+async def _aside(call: Callable[[str], object], host: str) -> None:
+    await asyncio.to_thread(call, host)
 
 
 async def _unbroken(call: Awaitable[object]) -> None:

@@ -213,7 +213,7 @@ class AsyncTransport(_AsyncBase):
 
         exchange = _exchange(request, rewind is not None)
         verdict = await self._driver.run_async(
-            exchange, send, _discard_async, _look_async, self._sleep, _unbroken, anyio.to_thread.run_sync
+            exchange, send, _discard_async, _look_async, self._sleep, _unbroken, _aside
         )
         return _concluded(self._driver, verdict, request)
 
@@ -250,6 +250,10 @@ class AsyncTransport(_AsyncBase):
         self._wake()
         if self._inner is not None:
             await self._inner.__aexit__(exc_type, exc_value, traceback)
+
+
+async def _aside(call: Callable[[str], object], host: str) -> None:
+    await anyio.to_thread.run_sync(call, host)
 
 
 async def _unbroken(call: Awaitable[object]) -> None:

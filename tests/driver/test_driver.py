@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -376,6 +376,10 @@ async def unbroken(call: Awaitable[object]) -> None:
     await call
 
 
+async def aside(call: Callable[[str], object], host: str) -> None:
+    call(host)
+
+
 UNUSED = (discard, look)
 
 
@@ -388,7 +392,7 @@ def test_a_limiter_that_is_elsewhere_is_asked_without_holding_up_the_event_loop(
     async def send(_: int) -> object:
         return next(answers)
 
-    verdict = asyncio.run(driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken, asyncio.to_thread))
+    verdict = asyncio.run(driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken, aside))
     assert verdict.decision.action is bide.Action.PROCESS
     assert limiter.calls[:3] == ["contact_async", "sync_async", "penalize_async"]
     assert limiter.calls[-2:] == ["contact_async", "sync_async"]
@@ -419,7 +423,7 @@ def test_a_cancelled_first_request_gives_a_key_that_is_counted_elsewhere_back_at
             await asyncio.Event().wait()
 
         request = asyncio.ensure_future(
-            driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken, asyncio.to_thread)
+            driver.run_async(GET, send, *UNUSED, time.sleep_async, unbroken, aside)
         )
         await sent.wait()
         request.cancel()
