@@ -20,6 +20,8 @@
 //! Rules of this file: no atomics but by `cell.rs`. A search that meets another thread's change begins again: a
 //! retry means that somebody else got on. After [`TRIES`] of them the overflow takes over.
 
+#![cfg_attr(loom, allow(clippy::modulo_one))] // a model's lines have one slot
+
 use crate::cell::{Change, Claim, Hit, Id, Overflow, Slot, State, publish_before_looking};
 use crate::clock::Clock;
 use crate::key::Key;
