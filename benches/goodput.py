@@ -6,7 +6,7 @@ threads or tasks that want as much as they can get. Counted is what the server a
 the first.
 
     python benches/goodput.py [--windows 5] [--latency 0.02] [--failures 0] [--clock-offset 0]
-                              [--foreign 0] [--restart] [--only NAME ...] [--at-once 1]
+                              [--foreign 0 [--burst 1]] [--restart] [--only NAME ...] [--at-once 1]
                               [--record] [--processes 1 --store URL]
     python benches/goodput.py --simulate 2000    # the same driver in virtual time, so many windows of each case
 
@@ -33,7 +33,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import date
 from functools import partial
@@ -338,15 +338,15 @@ def run_killed(name: str, url: str, end: float, workers: int, store: str) -> Non
     process.join()
 
 
-def foreign(url: str, share: float, end: float, seen: list[int]) -> None:
-    """Somebody else's client of the same token, evenly."""
+def foreign(url: str, share: float, burst: int, end: float, seen: list[int]) -> None:
+    """Somebody else's client of the same token: evenly, or so many requests at a time."""
     import httpx
 
-    pause = WINDOW / (LIMIT * share)
-    with httpx.Client(headers=HEADERS) as client:
+    pause = WINDOW * burst / (LIMIT * share)
+    with httpx.Client(headers=HEADERS) as client, ThreadPoolExecutor(min(burst, WORKERS)) as threads:
         due = time.monotonic()
         while due < end:
-            seen.append(client.get(url).status_code)
+            seen.extend(threads.map(lambda _: client.get(url).status_code, range(burst)))
             due += pause
             time.sleep(max(0.0, due - time.monotonic()))
 
@@ -357,7 +357,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     with server(arguments) as base:
         url = f"{base}/v3.0/students?limit=1"
         end = time.monotonic() + (arguments.windows + 1.2) * WINDOW
-        rival = threading.Thread(target=foreign, args=(url, arguments.foreign, end, others), daemon=True)
+        theirs = (url, arguments.foreign, arguments.burst, end, others)
+        rival = threading.Thread(target=foreign, args=theirs, daemon=True)
         if arguments.foreign:
             rival.start()
         workers = -(-WORKERS // arguments.processes)
@@ -423,6 +424,7 @@ VARIANT = {
     "failures": 0.0,
     "clock_offset": 0.0,
     "foreign": 0.0,
+    "burst": 1,
     "restart": False,
     "processes": 1,
     "store": "memory",
@@ -504,6 +506,11 @@ def simulate(windows: int) -> None:
             {},
             {"foreign_share": 0.3, "jitter": 0.9},
         ),
+        "another client takes 30 %, 60 requests at a time": (
+            WINDOW,
+            {},
+            {"foreign_share": 0.3, "foreign_burst": 60},
+        ),
         "windows of 60 s": (60.0, {}, {}),
         "windows of 60 s, 5 % of 503": (60.0, {"failures": 0.05}, {}),
     }
@@ -536,6 +543,9 @@ def main() -> None:
     parser.add_argument("--clock-offset", type=float, default=0.0)
     parser.add_argument(
         "--foreign", type=float, default=0.0, help="share of the quota that another client takes"
+    )
+    parser.add_argument(
+        "--burst", type=int, default=1, help="how many requests of that client come at a time"
     )
     parser.add_argument("--restart", action="store_true", help="kill it in the middle of a window")
     parser.add_argument("--processes", type=int, default=1, help="that the eight workers are spread over")

@@ -164,6 +164,7 @@ def run(
     windows: int,
     clients: int = 1,
     foreign_share: float = 0.0,
+    foreign_burst: int = 1,
     seed: int = 1,
     on_answer: Callable[[float, int], object] | None = None,
 ) -> Report:
@@ -176,6 +177,7 @@ def run(
         jitter: how much of the latency is left to chance, 0 to 1; its mean stays. Replies then overtake others.
         clients: how many drivers are made, which know nothing of each other.
         foreign_share: the share of the quota that somebody else's client takes, spread evenly.
+        foreign_burst: how many requests of that client arrive at a time.
         on_answer: called with the time and the status of each answer to the clients.
     """
     world = World()
@@ -220,10 +222,11 @@ def run(
         for _ in range(workers):
             world.after(random.uniform(0.0, latency), partial(work, made))
     if foreign_share:
-        pause = server.window / (server.limit * foreign_share)
+        pause = server.window * foreign_burst / (server.limit * foreign_share)
 
         def foreign() -> None:
-            server.answer(world())
+            for _ in range(foreign_burst):
+                server.answer(world())
             world.after(pause, foreign)
 
         world.after(pause * random.random(), foreign)
