@@ -1,7 +1,8 @@
 """Shows docstrings in the reference as they are meant, for mkdocstrings.
 
 Rules of this file: a docstring is written for ``help()`` and for doctest, and is not written otherwise for a page. An
-example ends at an empty line; "Raises (when a request is sent):" is a list of exceptions.
+example ends at an empty line; "Raises (when a request is sent):" is a list of exceptions. A parameter whose name
+begins with "_" is nobody's.
 """
 
 from __future__ import annotations
@@ -22,3 +23,6 @@ class Docstrings(griffe.Extension):
         if obj.docstring is not None:
             text = EXAMPLE.sub(lambda found: f"```pycon\n{found[0]}\n```", obj.docstring.value)
             obj.docstring.value = RAISES.sub("Raises:", text)
+        if isinstance(obj, griffe.Function):
+            public = (parameter for parameter in obj.parameters if not parameter.name.startswith("_"))
+            obj.parameters = griffe.Parameters(*public)
