@@ -51,8 +51,9 @@ TARGETS = (
 """The platforms that the crates in a source distribution are for."""
 
 ADVICE = (
-    "Install Rust {rust} or newer (https://rustup.rs) and run this again; or set BIDE_PURE_WHEEL=1 and run this "
-    "again to install bide with its pure-Python limiter, which gives the same answers and needs no compiler."
+    "Install Rust {rust} or newer (https://rustup.rs) and a C compiler, which links it, and run this again; or set "
+    "BIDE_PURE_WHEEL=1 and run this again to install bide with its pure-Python limiter, which gives the same "
+    "answers and needs no compiler."
 ).format(rust=".".join(map(str, RUST)))
 
 Config = Mapping[str, Any] | None

@@ -288,6 +288,14 @@ def test_a_grid_follows_a_wall_clock_that_was_set(make: Make, clock: FakeClock) 
     assert limiter.take("a").reset_after == 50.0
 
 
+def test_a_stores_trips_are_told_without_knowing_where_it_is(make: Make) -> None:
+    limiter = make("3/minute")
+    assert limiter.take("a")
+    told = limiter.store.stats()  # for a type checker, too, which knows no store but by this
+    assert not told.is_down
+    assert (told.trips > 0) == getattr(limiter.store, "is_remote", False)
+
+
 def test_two_limiters_on_one_store_share_what_has_one_name(make: Make) -> None:
     one = make("2/minute", name="uploads")
     same = make("2/minute", name="uploads", store=one.store)

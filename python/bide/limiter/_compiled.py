@@ -30,7 +30,7 @@ class Limiter(Waiting[Outcome], Core):
     __slots__ = ("__weakref__", "_clock", "_settings", "limits", "store")
 
     implementation = IMPLEMENTATION
-    store: MemoryStore | FileStore
+    store: MemoryStore | FileStore | RedisStore
 
     def __new__(
         cls,

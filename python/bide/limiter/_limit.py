@@ -22,8 +22,10 @@ __all__ = [
     "MAX_LIMIT",
     "Anchor",
     "Limit",
+    "LocalStore",
     "Settings",
     "Stats",
+    "StoreStats",
     "file_store",
     "remote_store",
     "settings",
@@ -183,6 +185,36 @@ class Stats(NamedTuple):
     reused: int
     overflowed: int
     denied: int
+
+
+class StoreStats(NamedTuple):
+    """What a store tells of its trips to a server, at one instant, of this process alone. A store in memory makes none.
+
+    Attributes:
+        trips: round trips begun.
+        failures: those that brought no answer within the deadline, or an error.
+        outages: how often the store was found to be down.
+        is_down: whether it counts as down now.
+        unanswered: calls that were answered by ``on_error`` alone.
+        leased: permits taken as leases.
+    """
+
+    trips: int = 0
+    failures: int = 0
+    outages: int = 0
+    is_down: bool = False
+    unanswered: int = 0
+    leased: int = 0
+
+
+class LocalStore:
+    """What the stores of this machine have in common: no wire leads to them."""
+
+    __slots__ = ()
+
+    def stats(self) -> StoreStats:
+        """The counters of a remote store, all of them zero: whoever reads them need not know where the counts are."""
+        return StoreStats()
 
 
 class Settings(NamedTuple):

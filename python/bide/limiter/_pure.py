@@ -78,6 +78,7 @@ class Limiter(Waiting[Outcome]):
         "_rules",
         "_salt",
         "_settings",
+        "_store",
         "limits",
         "store",
     )
@@ -115,7 +116,8 @@ class Limiter(Waiting[Outcome]):
         given = settings(limits, max_keys, name, anchor, learn, clock)
         shared = store_to_share(store, Store, given, clock) or Store(given, clock)
         self.limits: tuple[Limit, ...] = given.limits
-        self.store: Store = shared
+        self.store: Store | FileStore | RedisStore = shared
+        self._store = shared
         self._settings = given
         self._clock = clock
         self._salt = fingerprint_of_octets(given.name) if given.name else 0
@@ -241,8 +243,8 @@ class Limiter(Waiting[Outcome]):
         """
         mark, now = self._mark(key), self._now()
         found = []
-        with self.store.lock:
-            for table, rule in zip(self.store.tables, self._rules, strict=True):
+        with self._store.lock:
+            for table, rule in zip(self._store.tables, self._rules, strict=True):
                 words, index = table.place(mark, now)
                 found.append(standing(words.get(index, EMPTY), now, rule, 1))
         return outcome_of(found)
@@ -285,11 +287,11 @@ class Limiter(Waiting[Outcome]):
         return answers
 
     def _take(self, mark: int, now: int, cost: int, probe_ms: int | None) -> Outcome:
-        with self.store.lock:
+        with self._store.lock:
             return self._take_locked(mark, now, cost, probe_ms)
 
     def _take_locked(self, mark: int, now: int, cost: int, probe_ms: int | None) -> Outcome:
-        store, rules = self.store, self._rules
+        store, rules = self._store, self._rules
         looked: list[tuple[Place, int | None]] = []
         found = []
         for n, (table, rule) in enumerate(zip(store.tables, rules, strict=True)):
@@ -326,7 +328,7 @@ class Limiter(Waiting[Outcome]):
         word = words.get(index, EMPTY)
         rule, offset = self._rules[position], self._offset_at(now)
         # A start in the middle of a window hurts most in the longest one: only there the first goes alone.
-        if probe_ms is None or position != self._longest or words is not self.store.tables[position].words:
+        if probe_ms is None or position != self._longest or words is not self._store.tables[position].words:
             return word, _window.take(word, now, rule, cost, offset)
         return word, _window.contact(word, now, rule, cost, probe_ms, offset)
 
@@ -379,8 +381,8 @@ class Limiter(Waiting[Outcome]):
         if not isinstance(outcome, Outcome):
             raise TypeError(f"outcome must be what take() returned, not {type(outcome).__name__}")
         settled = False
-        with self.store.lock:
-            if outcome._spent or outcome._mark != mark or outcome._store is not self.store:
+        with self._store.lock:
+            if outcome._spent or outcome._mark != mark or outcome._store is not self._store:
                 return False
             outcome._spent = True
             for words, index, end in outcome._takes:
@@ -413,7 +415,7 @@ class Limiter(Waiting[Outcome]):
         if outcome is not None and not isinstance(outcome, Outcome):
             raise TypeError(f"outcome must be what take() returned, not {type(outcome).__name__}")
         now_ms = self._now()
-        received_ms = now_ms if now is None else self.store.milliseconds(now)
+        received_ms = now_ms if now is None else self._store.milliseconds(now)
         remaining, reset, window = (stated(quota, name) for name in ("remaining", "reset_after", "window"))
         if reset is not None and reset * 1_000 > MAX_WINDOW_MS:
             reset = None
@@ -424,8 +426,8 @@ class Limiter(Waiting[Outcome]):
             1 if outcome is None else outcome._cost,
         )
         offset = self._offset_at(now_ms)
-        with self.store.lock:
-            for position, (table, rule) in enumerate(zip(self.store.tables, self._rules, strict=True)):
+        with self._store.lock:
+            for position, (table, rule) in enumerate(zip(self._store.tables, self._rules, strict=True)):
                 words, index = table.place(mark, now_ms)
                 reply = Reply(cost=told.cost)  # a probe is over, whatever window its reply spoke of
                 if position == chosen:
@@ -438,7 +440,7 @@ class Limiter(Waiting[Outcome]):
                 def decide(word: int, rule: Rule = rule, reply: Reply = reply) -> int | None:
                     return _window.sync(word, now_ms, rule, reply, offset)
 
-                self.store.change(table, mark, now_ms, decide)
+                self._store.change(table, mark, now_ms, decide)
 
     def _table_of(self, reset: float | None, window: float | None) -> int:
         """Which limit a reply speaks of: its window's, else the shortest that the reset fits into."""
@@ -471,9 +473,9 @@ class Limiter(Waiting[Outcome]):
         """
         mark, now = self._mark(key), self._now()
         until = now + milliseconds_of(seconds, "seconds")
-        table = self.store.tables[self._longest]
-        with self.store.lock:
-            self.store.change(table, mark, now, lambda word: _window.penalize(word, now, until))
+        table = self._store.tables[self._longest]
+        with self._store.lock:
+            self._store.change(table, mark, now, lambda word: _window.penalize(word, now, until))
 
     def reset(self, key: Key) -> None:
         """Forgets a key: as if it had never been seen. (What it shared in the overflow stays.)
@@ -482,8 +484,8 @@ class Limiter(Waiting[Outcome]):
             TypeError, ValueError: the key is of another kind, or cannot be encoded; it is never shown.
         """
         mark = self._mark(key)
-        with self.store.lock:
-            for table in self.store.tables:
+        with self._store.lock:
+            for table in self._store.tables:
                 if mark in table.words:
                     table.words[mark] = ENDED
 
@@ -498,7 +500,7 @@ class Limiter(Waiting[Outcome]):
         Stats(live=1, capacity=1000, reused=0, overflowed=0, denied=0)
         """
         now = self._now()
-        store = self.store
+        store = self._store
         with store.lock:
             live = sum(_window.is_live(word, now) for word in store.tables[self._longest].words.values())
             return Stats(live, store.max_keys, store.reused, store.overflowed, store.denied)

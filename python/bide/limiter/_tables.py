@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bide.limiter import _window
 from bide.limiter._arguments import nanoseconds_of
-from bide.limiter._limit import Settings
+from bide.limiter._limit import LocalStore, Settings
 from bide.limiter._waiting import Clock
 from bide.limiter._window import EMPTY, FULL, LATEST_MS
 
@@ -87,7 +87,7 @@ class Table:
         return None
 
 
-class Store:
+class Store(LocalStore):
     """The tables, and what counts for all of them. ``lock`` guards everything but the constants."""
 
     __slots__ = (

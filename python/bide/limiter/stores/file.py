@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from bide.errors import StoreError
 from bide.limiter._arguments import nanoseconds_of
+from bide.limiter._limit import LocalStore
 
 if TYPE_CHECKING:
     from bide._native import Header
@@ -69,7 +70,7 @@ REASONS = {
 }
 
 
-class FileStore:
+class FileStore(LocalStore):
     """A limiter's counters in a file that any processes of one machine share.
 
     The file is made by the first limiter that uses it, for its windows and ``max_keys``, and outlives its processes and

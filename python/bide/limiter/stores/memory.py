@@ -10,13 +10,13 @@ from __future__ import annotations
 import mmap
 
 from bide import _native
-from bide.limiter._limit import Settings
+from bide.limiter._limit import LocalStore, Settings
 from bide.limiter._waiting import Clock
 
 __all__ = ["MemoryStore"]
 
 
-class MemoryStore:
+class MemoryStore(LocalStore):
     """Zeroed memory for a limiter's tables, which a forked child goes on sharing.
 
     Attributes:

@@ -19,10 +19,11 @@ import weakref
 from collections.abc import Generator, Sequence
 from hashlib import blake2b
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from bide.errors import StoreError
+from bide.limiter._limit import StoreStats
 from bide.limiter.stores._breaker import Breaker
 from bide.limiter.stores._scripts import SECRET, Trip, packed
 from bide.limiter.stores._wire import AsyncClientWire, AsyncWire, ClientWire, Library, Wire
@@ -38,26 +39,6 @@ SECRET_SECONDS = 60.0
 """How long a secret is trusted to be what all others use: a server that was emptied may hold another one by now."""
 
 MOST_LEASED = 1_000_000
-
-
-class StoreStats(NamedTuple):
-    """A remote store's counters at one instant, of this process alone.
-
-    Attributes:
-        trips: round trips begun.
-        failures: those that brought no answer within the deadline, or an error.
-        outages: how often the store was found to be down.
-        is_down: whether it counts as down now.
-        unanswered: calls that were answered by ``on_error`` alone.
-        leased: permits taken as leases.
-    """
-
-    trips: int
-    failures: int
-    outages: int
-    is_down: bool
-    unanswered: int
-    leased: int
 
 
 class RedisStore:
