@@ -34,15 +34,16 @@ BUILT: list[Path] = []
 LARGEST_NATIVE = 600 * 1024
 """Bytes that the native wheel may have."""
 
-EXTRAS = "[aiohttp,cli,httpx,httpx2,otel,requests,stamina,tenacity,urllib3]"
+EXTRAS = "[dev]"
 TOOLS = ("pytest", "hypothesis>=6.100", "trustme", "trio", "http-sf", "opentelemetry-sdk")
-# The limiter and the policies whole; of the rest what shows that the package is whole.
-WIDER = (
-    "tests/limiter", "tests/policy", "tests/policies", "tests/driver", "tests/clients/test_httpx.py",
-    "tests/cli/test_explain.py", "tests/meta/test_exports.py",
+# What asks nothing of the sources: the rest of tests/meta reads documents, workflows and this folder.
+WHOLE = (
+    "tests/limiter", "tests/policy", "tests/policies", "tests/driver", "tests/clients", "tests/servers",
+    "tests/stores", "tests/cli", "tests/examples", "tests/meta/test_exports.py",
 )  # fmt: skip
+# Where the wheel is one of several: the limiter and the policies, without what a client's package must be there for.
 NEED_CLIENTS = ("test_headers.py", "test_replies.py")
-CORE = (*WIDER[:3], *(f"--ignore=tests/policy/{name}" for name in NEED_CLIENTS))
+CORE = (*WHOLE[:3], *(f"--ignore=tests/policy/{name}" for name in NEED_CLIENTS))
 # Newer ones are built with Rust and have no wheel for a free-threaded CPython 3.13.
 FREETHREADED_TOOLS = ("pytest", "pytest-run-parallel", "hypothesis<6.140", "http-sf")
 
@@ -121,8 +122,7 @@ def native(tests: bool) -> None:
     size = wheel.stat().st_size
     if size > LARGEST_NATIVE:
         raise SystemExit(f"wheels: {wheel.name} has {size:,} bytes; {LARGEST_NATIVE:,} are allowed")
-    suite = (*WIDER, "tests/stores/test_file_places.py")
-    tried(wheel, sys.executable, "native", suite if tests else (), EXTRAS, TOOLS)
+    tried(wheel, sys.executable, "native", WHOLE if tests else (), EXTRAS)
     for python in ("python3.12", "python3.13", "python3.14"):
         if runs(python) and not free_threaded(python):
             tried(wheel, python, "native")
@@ -171,7 +171,7 @@ def freethreaded(tests: bool) -> None:
 def pure(tests: bool) -> None:
     """One wheel for everything else: PyPy, Pyodide, places without Rust."""
     wheel = built("pure", "*-py3-none-any.whl", python=sys.executable, settings=("pure=true",))
-    tried(wheel, sys.executable, "pure", WIDER if tests else (), EXTRAS, TOOLS)
+    tried(wheel, sys.executable, "pure", WHOLE if tests else (), EXTRAS)
 
 
 PACKAGES: dict[str, Callable[[bool], None]] = {
@@ -216,7 +216,7 @@ def tried(
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         inside = environment(Path(scratch) / "environment", python)
-        install(inside, f"bide{extras} @ {wheel.as_uri()}", *(tools if tests else ()))
+        install(inside, f"bide{extras if tests else ''} @ {wheel.as_uri()}", *(tools if tests else ()))
         run(inside, "-I", "-c", SMOKE, implementation, cwd=Path(scratch))
         if tests:
             folder = Path(scratch) / "project"

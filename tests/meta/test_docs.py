@@ -127,7 +127,7 @@ def check_bide(line: str, words: list[str]) -> None:
 def check_pip(line: str, words: list[str]) -> None:
     """What is installed of bide has only extras that there are."""
     for word in words[2:]:
-        extras = re.fullmatch(r"bide\[([\w,]+)\].*", word)
+        extras = re.fullmatch(r"(?:bide|\.)\[([\w,]+)\].*", word)
         if extras:
             assert set(extras[1].split(",")) <= PROJECT["optional-dependencies"].keys(), line
 
