@@ -9,12 +9,14 @@ only there, clients may differ.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import urllib3
 
 import bide
 from bide import _driver
@@ -80,9 +82,10 @@ class Witness:
 
     def __init__(self) -> None:
         self.seen: list[tuple[object, dict[str, Any], bide.Decision]] = []
+        self.now: float | None = None
 
     def __call__(self, reply: object, policy: bide.Policy, **arguments: Any) -> bide.Decision:
-        decision = bide.decide(reply, policy, **arguments, draw=0.0)
+        decision = bide.decide(reply, policy, **{"now": self.now, **arguments, "draw": 0.0})
         self.seen.append((reply, arguments, decision))
         return decision
 
@@ -119,6 +122,38 @@ def test_the_same_bytes_give_the_same_decision(client: Any, policy: bide.Policy,
             if not (decision == by_hand and (decision == expected or recorded.id in NOT_HTTP)):
                 differing.append((recorded.id, decision, by_hand, expected))
     assert differing == []
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+def test_a_retry_of_urllib3_decides_as_the_clients_do_about_what_it_is_asked(
+    policy: bide.Policy, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib3 asks it about failures alone; about all that may be repeated."""
+    monkeypatch.setattr(bide.urllib3, "decide", witness)
+    asked, differing = 0, []
+    with (
+        ScriptedServer([recorded.to_bytes() for recorded in RECORDED]) as server,
+        urllib3.PoolManager(timeout=1.0) as manager,
+    ):
+        for recorded in RECORDED:
+            witness.seen.clear()
+            witness.now = recorded.now
+            retry = bide.urllib3.Retry(policy=policy, on_decision=end, redirect=False)
+            with contextlib.suppress(Seen):
+                manager.request("GET", server.url, retries=retry)
+            expected = bide.decide(
+                bide.Reply(recorded.status, recorded.fields()), policy, now=recorded.now, draw=0.0
+            )
+            # Before the response is shown, it was asked about the status; and once about the response.
+            answered = [decision for reply, _, decision in witness.seen if not isinstance(reply, bide.Reply)]
+            if recorded.id in NOT_HTTP:
+                continue
+            may_be_repeated = expected.action in (bide.Action.RETRY, bide.Action.DEFER)
+            asked += len(answered)
+            if answered != [expected] and (answered or may_be_repeated):
+                differing.append((recorded.id, answered, expected))
+    assert differing == []
+    assert asked >= 60
 
 
 CODINGS = ("", "gzip", "chunked")

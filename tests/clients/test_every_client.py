@@ -513,14 +513,14 @@ def test_a_lowered_limit_is_obeyed_at_once(client: Any) -> None:
 def test_a_policy_made_for_a_window_without_a_number_learns_the_number(client: Any) -> None:
     clock = FakeClock()
     policy = bide.CLEVER.replace(limits=())
-    transport_limiter = bide.Limiter(learn=60.0, clock=clock)
+    shared: dict[str, Any] = {"limiter": None, "store": bide.Limiter(learn=60.0, clock=clock).store}
     fields = {"X-RateLimit-Limit": "2", "X-RateLimit-Reset": str(int(clock.time()) + 30)}
     answers = [answer_bytes(200, fields | {"X-RateLimit-Remaining": str(left)}) for left in (1, 0)]
     with ScriptedServer(answers) as server:
         for _ in range(2):
-            client(server.url, clock=clock, policy=policy, limiter=transport_limiter)
+            client(server.url, clock=clock, policy=policy, **shared)
         assert clock.slept == []
-        client(server.url, clock=clock, policy=policy, limiter=transport_limiter)
+        client(server.url, clock=clock, policy=policy, **shared)
     assert sum(clock.slept) == pytest.approx(30.0, abs=1.1)
 
 

@@ -85,6 +85,12 @@ def test_a_policy_that_is_needed_for_the_first_time_is_read_beside_the_event_loo
     assert threads[1] != here
 
 
+def test_an_api_whose_limit_depends_on_the_plan_has_it_learned() -> None:
+    github = Driver().lane_of("api.github.com")
+    assert (github.policy.limits, github.policy.window) == ((), 3_600.0)
+    assert repr(github.limiter).startswith("<bide.Limiter learn=3600.0,")
+
+
 def test_the_patience_that_was_asked_for_holds_whatever_the_policy() -> None:
     driver = Driver(max_wait=7.0, deadline=9.0)
     for host in ("api.clever.com", "api.github.com", "example.org"):
