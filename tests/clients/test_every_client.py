@@ -106,6 +106,7 @@ def test_an_outage_can_be_returned_instead(client: Any) -> None:
     "broken",
     [
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\nConnection: close\r\n\r\n", id="not HTTP"),
+        pytest.param(None, id="closed without a word"),
     ],
 )
 def test_a_broken_answer_is_asked_for_again(client: Any, broken: bytes | None) -> None:
