@@ -21,6 +21,7 @@ import gc
 import hashlib
 import importlib.abc
 import importlib.util
+import itertools
 import json
 import os
 import resource
@@ -41,7 +42,7 @@ from cosmic_ray.plugins import get_operator
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "target" / "mutants"
 LEAST_KILLED = 0.9
-TIMEOUT_SECONDS = 120
+STUCK_SECONDS = 600
 MEMORY_BYTES = 2 << 30
 KILLED = "killed"
 OPTIONS = (
@@ -70,7 +71,13 @@ TESTS = {
     "bide.policy._structured": ("tests/policy/test_structured.py",),
     "bide.policy._types": ("tests/policy/test_values.py", *WALK),
     "bide.policy._wait": (*WALK, "tests/policy/test_texts.py", CASES),
-    "bide.policy._windows": (*WALK, "tests/policy/test_structured.py", "tests/policy/test_texts.py", CASES),
+    "bide.policy._windows": (
+        *WALK,
+        "tests/policy/test_headers.py",
+        "tests/policy/test_texts.py",
+        "tests/policy/test_structured.py",
+        CASES,
+    ),
 }
 """Module -> the tests that must notice a change of it, the quickest first."""
 DATA = ("tests/vectors/window.json", *(f"tests/policies/cases/{name}.jsonl" for name in ("a", "b", "public")))
@@ -99,30 +106,37 @@ class Mutant(NamedTuple):
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutant of a source, each once."""
-    original = without_annotations(source)
-    seen = {original}
-    lines = source.splitlines()
-    for name in OPERATORS:
-        try:
-            operator = get_operator(f"core/{name}")()
-        except KeyError:
-            continue  # this cosmic-ray has no such one
-        occurrence = 0
-        while (changed := mutate_code(source, operator, occurrence)) is not None:
-            occurrence += 1
+    """Every mutant of a source, each once; one statement after the other, for an operator parses what it is given."""
+    lines = source.splitlines(keepends=True)
+    starts = [
+        min(part.lineno for part in (statement, *getattr(statement, "decorator_list", ()))) - 1
+        for statement in ast.parse(source).body
+    ]
+    for start, end in itertools.pairwise([*starts, len(lines)]):
+        statement = "".join(lines[start:end])
+        seen = {without_annotations(statement)}
+        for name in OPERATORS:
             try:
-                plain = without_annotations(changed)
-            except SyntaxError:
-                continue  # the operator took a "*" of an argument list for a sum's
-            if plain not in seen:
+                operator = get_operator(f"core/{name}")()
+            except KeyError:
+                continue  # this cosmic-ray has no such one
+            occurrence = 0
+            while (changed := mutate_code(statement, operator, occurrence)) is not None:
+                occurrence += 1
+                try:
+                    plain = without_annotations(changed)
+                except SyntaxError:
+                    continue  # the operator took a "*" of an argument list for a sum's
+                if plain in seen:
+                    continue
                 seen.add(plain)
-                pairs = zip(lines, changed.splitlines(), strict=False)
+                pairs = zip(lines[start:end], changed.splitlines(keepends=True), strict=False)
                 line, after = next(
-                    (n, after) for n, (before, after) in enumerate(pairs, 1) if before != after
+                    (n, after) for n, (before, after) in enumerate(pairs, start + 1) if before != after
                 )
                 if "TYPE_CHECKING" not in after:  # what type checkers alone see
-                    yield Mutant(f"{line}: {after.strip()} [{name} {occurrence}]", changed)
+                    key = f"{line}: {after.strip()} [{name} {occurrence}]"
+                    yield Mutant(key, "".join((*lines[:start], changed, *lines[end:])))
 
 
 def without_annotations(source: str) -> str:
@@ -156,7 +170,7 @@ class Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.source, str(self.path), "exec"), module.__dict__)
 
 
-def start(name: str, path: Path, source: str, tests: tuple[str, ...]) -> int:
+def start(name: str, path: Path, source: str, tests: tuple[str, ...], limit_seconds: int) -> int:
     """Runs a module's tests on a source in a fork, whose process is returned; its exit code is 0 where all pass."""
     child = os.fork()
     if child:
@@ -164,6 +178,8 @@ def start(name: str, path: Path, source: str, tests: tuple[str, ...]) -> int:
     code = 1
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit_seconds, limit_seconds))
+        signal.alarm(STUCK_SECONDS)
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
@@ -186,26 +202,24 @@ def run(name: str, seconds: float, jobs: int, afresh: bool) -> dict[str, str]:
     survived = f"survived {digest(content)}"
     ordered = sorted(mutants(source), key=lambda mutant: digest(mutant.key))
     waiting = [mutant for mutant in ordered if found.get(mutant.key) not in (KILLED, survived)]
-    if waiting and os.waitpid(start(name, path, source, tests), 0)[1]:
-        sys.exit(f"mutants: the tests of {name} fail as it stands: {' '.join(tests)}")
+    limit_seconds = 60
+    if waiting:
+        _, status, usage = os.wait4(start(name, path, source, tests, limit_seconds), 0)
+        if status:
+            sys.exit(f"mutants: the tests of {name} fail as it stands: {' '.join(tests)}")
+        limit_seconds = 5 + int(5 * (usage.ru_utime + usage.ru_stime))
     end = time.monotonic() + seconds
-    running: dict[int, tuple[Mutant, float]] = {}
+    running: dict[int, Mutant] = {}
     while running or (waiting and time.monotonic() < end):
         while waiting and len(running) < jobs and time.monotonic() < end:
             mutant = waiting.pop(0)
-            child = start(name, path, mutant.source, tests)
-            running[child] = mutant, time.monotonic() + TIMEOUT_SECONDS
-        for child, (mutant, until) in list(running.items()):
-            done, status = os.waitpid(child, os.WNOHANG)
-            if not done and time.monotonic() > until:
-                os.kill(child, signal.SIGKILL)
-                done, status = os.waitpid(child, 0)
-            if done:
-                del running[child]
-                found[mutant.key] = KILLED if status else survived
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(found, indent=1), "utf-8")
-        time.sleep(0.005)
+            running[start(name, path, mutant.source, tests, limit_seconds)] = mutant
+        child, status = os.wait()
+        found[running.pop(child).key] = KILLED if status else survived
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(found, indent=1), "utf-8")
+        partial.replace(file)
     return {mutant.key: found[mutant.key] for mutant in ordered if mutant.key in found}
 
 

@@ -222,6 +222,43 @@ def test_where_there_is_no_response_no_body_is_looked_into() -> None:
     assert bide.decide(reply, policy, draw=0.0).action is bide.Action.RETRY
 
 
+@pytest.mark.parametrize(
+    ("unit", "reset", "after"),
+    [
+        ("minutes", "1700000060", None),
+        ("minutes", "2", 120.0),
+        ("unix_seconds", "1700000060", 60.0),
+        ("seconds", "1700000060", None),
+    ],
+)
+def test_a_reset_is_read_in_its_declared_unit_alone(unit: str, reset: str, after: float | None) -> None:
+    window = Window(Field("all"), Field("left"), Field("reset", (unit,)))
+    reply = bide.Reply(200, {"all": "9", "left": "1", "reset": reset})
+    (quota,) = bide.decide(reply, bide.Policy("x", Dialect(windows=(window,))), now=NOW).quotas
+    assert quota.reset_after == after
+
+
+def test_every_reply_is_measured_against_its_own_date_and_age() -> None:
+    window = Window(Field("all"), Field("left"), Field("reset", ("unix_seconds",)))
+    policy = bide.Policy("x", Dialect(windows=(window,)))
+    dates = [
+        ("20", {}, 60.0),
+        ("30", {}, 50.0),
+        ("30", {"age": "7"}, 43.0),
+        ("30", {"age": "0"}, 50.0),
+        ("20", {}, 60.0),
+    ]
+    for seconds, age, after in dates * 2:
+        headers = {
+            "all": "9",
+            "left": "1",
+            "reset": "1700000060",
+            "date": f"Tue, 14 Nov 2023 22:13:{seconds} GMT",
+        }
+        (quota,) = bide.decide(bide.Reply(200, headers | age), policy, now=0.0).quotas
+        assert quota.reset_after == after
+
+
 def test_a_stated_moment_that_is_past_ends_its_window_now() -> None:
     reply = bide.Reply(429, {"Retry-After": "Tue, 14 Nov 2023 22:13:20 GMT"})
     quota = bide.decide(reply, now=NOW + 0.5, draw=0.0).quota
