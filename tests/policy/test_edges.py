@@ -228,6 +228,7 @@ def test_where_there_is_no_response_no_body_is_looked_into() -> None:
         ("minutes", "1700000060", None),
         ("minutes", "2", 120.0),
         ("unix_seconds", "1700000060", 60.0),
+        ("unix_seconds", "57", None),
         ("seconds", "1700000060", None),
     ],
 )
@@ -236,6 +237,16 @@ def test_a_reset_is_read_in_its_declared_unit_alone(unit: str, reset: str, after
     reply = bide.Reply(200, {"all": "9", "left": "1", "reset": reset})
     (quota,) = bide.decide(reply, bide.Policy("x", Dialect(windows=(window,))), now=NOW).quotas
     assert quota.reset_after == after
+
+
+@pytest.mark.parametrize("limit", ["9" * MAX_DIGITS, "9" * (MAX_DIGITS + 1)])
+def test_decide_and_explain_read_numbers_of_the_same_length(limit: str) -> None:
+    reply = bide.Reply(
+        200, {"X-RateLimit-Limit": limit, "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "9"}
+    )
+    decision = bide.decide(reply, now=NOW)
+    assert decision == bide.explain(reply, now=NOW).decision
+    assert decision.quotas[0].limit == (10**32 - 1 if len(limit) <= MAX_DIGITS else None)
 
 
 def test_every_reply_is_measured_against_its_own_date_and_age() -> None:

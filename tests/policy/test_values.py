@@ -130,13 +130,39 @@ def test_an_explanation_is_lines_for_a_person() -> None:
     headers = {"Retry-After": "soon", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1700000009"}
     headers |= {"Date": "Tue, 14 Nov 2023 22:13:20 GMT"}
     explanation = explain(Reply(429, headers), CLEVER, now=1700000100.0, draw=0.5)
-    text = str(explanation)
-    assert "retry: rate_limited, wait 10.000 s" in text
-    assert "retry-after: 'soon' dropped: not whole_seconds or http_date" in text
-    assert "x-ratelimit-reset: '1700000009' read as 9, seconds ahead (unix_seconds)" in text
-    assert "clock is +100 s off" in text
-    assert "spread 1.000 s" in text
+    assert str(explanation).splitlines() == [
+        "retry: rate_limited, wait 10.000 s",
+        "  Rate limit exceeded: try again after the rate-limit period expires.",
+        "  read     x-ratelimit-remaining: '0' read as 0, a count",
+        "  read     x-ratelimit-reset: '1700000009' read as 9, seconds ahead (unix_seconds)",
+        "  dropped  retry-after: 'soon' dropped: not whole_seconds or http_date",
+        "  1. status 429: retry (rate_limited)",
+        "  2. by its Date, the client's clock is +100 s off",
+        "  3. it is a refusal: the server did not act, and says later",
+        "  4. wait 10.000 s: x-ratelimit-reset, margin 0 s, spread 1.000 s",
+    ]
+
+
+def test_an_explanation_shows_80_characters_of_a_field() -> None:
+    explanation = explain(Reply(503, {"Retry-After": "soon" * 30}), now=0.0, draw=0.0)
+    assert [note.text for note in explanation.dropped] == ["soon" * 20]
+
+
+def test_a_field_that_is_out_of_bounds_takes_no_other_with_it() -> None:
+    headers = {"X-RateLimit-Remaining": "5", "X-RateLimit-Limit": "9", "Retry-After": "99999999999"}
+    explanation = explain(Reply(429, headers), now=0.0, draw=0.0)
+    assert [note.name for note in explanation.read] == ["x-ratelimit-limit", "x-ratelimit-remaining"]
     assert [note.name for note in explanation.dropped] == ["retry-after"]
+
+
+@pytest.mark.parametrize(
+    ("policies", "dropped"), [('"a";q=9;w=60', []), ('"a;q=9', ["ratelimit-policy"]), ("", [])]
+)
+def test_an_explanation_says_which_policies_of_the_drafts_are_malformed(
+    policies: str, dropped: list[str]
+) -> None:
+    reply = Reply(200, {"RateLimit": '"a";r=1;t=9', "RateLimit-Policy": policies})
+    assert [note.name for note in explain(reply, now=0.0).dropped] == dropped
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ still has quota waited for.
 from __future__ import annotations
 
 from bide.policy._dialect import Field, StructuredWindows, Window
-from bide.policy._fields import UNBOUNDED, count, parameters, readings
+from bide.policy._fields import MAX_DIGITS, UNBOUNDED, count, parameters, readings
 from bide.policy._source import Source, label, texts
 from bide.policy._structured import Token, parse_dictionary, parse_list
 from bide.policy._types import Quota, make
@@ -96,7 +96,7 @@ class Reader:
             try:
                 limit, remaining, reset = found[limit_name], found[remaining_name], found[reset_name]
                 digits = limit + remaining + reset  # type: ignore[operator]  # of one kind, or a TypeError
-                if not digits.isdigit() or not digits.isascii() or len(digits) > 40:
+                if not digits.isdigit() or not digits.isascii() or len(digits) > MAX_DIGITS:
                     return None
                 after = at = float(reset)
                 if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
