@@ -16,10 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # How long one example takes is no property of the code: a loaded machine would turn a test red.
-settings.register_profile("bide", settings.default, deadline=None)
+settings.register_profile(
+    "bide", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("bide")
 
 # A run in the background inherits that SIGINT is ignored, and hands it on to the programs under test.
