@@ -75,7 +75,7 @@ TESTS = {
         *WALK,
         "tests/policy/test_headers.py",
         "tests/policy/test_texts.py",
-        "tests/policy/test_structured.py",
+        "tests/policy/test_values.py",
         CASES,
     ),
 }

@@ -355,6 +355,8 @@ FAILURES = [
     (OSError(2, "No such file"), None),
     (OSError("no number"), None),
     (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), Failure.CONNECT),
+    (socket.gaierror(2, "on macOS: nodename nor servname provided, or not known"), Failure.CONNECT),
+    (socket.gaierror(11002, "on Windows: a temporary error of the name server"), Failure.CONNECT),
     (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), None),
     (ssl.SSLEOFError(), Failure.PROTOCOL),
     (ssl.SSLCertVerificationError(), None),
@@ -365,6 +367,7 @@ FAILURES = [
     (urllib.error.URLError(ConnectionRefusedError()), Failure.CONNECT),
     (urllib.error.URLError(TimeoutError()), Failure.TIMEOUT),
     (urllib.error.URLError("unknown url type"), Failure.PROTOCOL),
+    (urllib.error.URLError(OSError(101, "Network is unreachable")), Failure.CONNECT),
     (urllib.error.URLError(ssl.SSLCertVerificationError()), None),
     (httpx.ConnectTimeout(""), Failure.CONNECT),
     (httpx.PoolTimeout(""), Failure.CONNECT),
@@ -381,6 +384,10 @@ FAILURES = [
     (requests.exceptions.InvalidURL(), None),
     (requests.ConnectionError("bare"), Failure.PROTOCOL),
     (requests.exceptions.SSLError(urllib3.exceptions.SSLError(ssl.SSLCertVerificationError())), None),
+    (requests.exceptions.SSLError(urllib3.exceptions.SSLError("Fingerprints did not match")), None),
+    (requests.exceptions.SSLError(urllib3.exceptions.SSLError()), Failure.CONNECT),
+    (requests.ConnectionError("its", "words", ConnectionRefusedError()), Failure.PROTOCOL),
+    (requests.ConnectionError("its words", ConnectionRefusedError()), Failure.CONNECT),
     (aiohttp.ServerDisconnectedError(), Failure.PROTOCOL),
     (aiohttp.ServerTimeoutError(), Failure.TIMEOUT),
     (aiohttp.InvalidURL("x"), None),
@@ -388,6 +395,7 @@ FAILURES = [
     (unresolved(socket.gaierror(socket.EAI_AGAIN, "Temporary failure")), Failure.CONNECT),
     (unresolved(OSError(None, "DNS lookup failed")), None),
     (unresolved(OSError(None, "Domain name not found"), 4), None),
+    (unresolved(OSError(None, "DNS server returned general failure"), 3), Failure.CONNECT),
     (unresolved(OSError(None, "Could not contact DNS servers"), 11), Failure.CONNECT),
     (unresolved(OSError(None, "Timeout while contacting DNS servers"), 12), Failure.CONNECT),
     (chained(ValueError(), ConnectionRefusedError()), None),
@@ -410,6 +418,14 @@ def test_an_exception_that_carries_itself_ends() -> None:
     loop = requests.ConnectionError()
     loop.__cause__ = loop
     assert failure_of(loop) is Failure.PROTOCOL
+
+
+@pytest.mark.parametrize(("carriers", "failure"), [(7, Failure.CONNECT), (8, Failure.PROTOCOL)])
+def test_what_an_exception_carries_is_looked_at_seven_deep(carriers: int, failure: Failure) -> None:
+    exception: BaseException = ConnectionRefusedError()
+    for _ in range(carriers):
+        exception = chained(requests.ConnectionError(), exception)
+    assert failure_of(exception) is failure
 
 
 # Replies made by hand --------------------------------------------------------------------------------------

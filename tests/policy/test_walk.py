@@ -238,6 +238,22 @@ def test_a_reset_beyond_366_days_is_dropped(headers: dict[str, str]) -> None:
     assert told(31_622_400).resume_at == NOW + 31_622_400.0
 
 
+@pytest.mark.parametrize(
+    ("left", "reset", "stated"),
+    [
+        ("1, 2", "5, 6", [(1, 5.0), (2, 6.0)]),
+        ("1, 2", "5", [(1, 5.0), (2, None)]),
+        ("1", "5, 6", [(1, 5.0), (None, 6.0)]),
+    ],
+)
+def test_windows_in_comma_lists_are_paired_by_position(
+    left: str, reset: str, stated: list[tuple[float | None, float | None]]
+) -> None:
+    policy = made(windows=(Window(remaining=Field("left"), reset=Field("reset", ("seconds",))),))
+    quotas = http(200, {"Left": left, "Reset": reset}, policy).quotas
+    assert [(quota.remaining, quota.reset_after) for quota in quotas] == stated
+
+
 def test_one_pattern_names_32_windows_at_most() -> None:
     window = Window(remaining=Field("x-*-left"))
     headers = {f"X-{number}-Left": "1" for number in range(33)}
