@@ -11,7 +11,8 @@ import requests
 import urllib3
 
 from bide.policy import CLEVER, HTTP, Decision, Dialect, Field, Policy, When, Window, decide, explain
-from bide.policy._headers import MAX_CLASSES, MAX_FIELDS, MAX_SPELLINGS
+from bide.policy._headers import _LISTINGS
+from bide.policy._reply import STATUS_BY_CLASS
 
 NOW = 1_700_000_000.0
 KINDS: dict[str, Any] = {
@@ -97,23 +98,35 @@ def test_beside_a_body_that_is_read_the_date_counts(kind: str) -> None:
 
 def test_what_is_remembered_of_names_and_classes_is_bounded() -> None:
     policy = CLEVER.replace(name="fresh")
-    for number in range(3 * MAX_SPELLINGS):
-        assert decided({f"X-Other-{number}": "1", "Retry-After": "3", "x" * 100: "1"}, policy).wait == 3.0
-    assert len(policy.program.spelled) <= MAX_SPELLINGS
-    assert len(policy.program.mute) <= MAX_SPELLINGS
-    for number in range(2 * MAX_CLASSES):
+    names = ["x" * 64, "x" * 65, *(f"X-Other-{number}" for number in range(800))]
+    for name in names:
+        assert decided({name: "1", "Retry-After": "3"}, policy).wait == 3.0
+    program = policy.program
+    assert set(program.spelled) == {"Retry-After", names[0], *names[2:256]}
+    assert program.mute == set(program.spelled) - {"Retry-After"}
+    for number in range(128):
         headers = type(f"Headers{number}", (dict,), {})({"Retry-After": "3"})
         response = type(f"Response{number}", (), {"status": 429, "headers": headers})()
         assert decide(response, CLEVER, now=NOW, draw=0.0).wait == 3.0
+    assert len(_LISTINGS) == len(STATUS_BY_CLASS) == 64
 
 
-def test_a_reply_of_too_many_fields_keeps_a_bounded_number() -> None:
+@pytest.mark.parametrize(("before", "wait"), [(127, 3.0), (128, 0.0)])
+def test_a_reply_of_too_many_fields_keeps_128_of_them(before: int, wait: float) -> None:
     window = Window(remaining=Field("x-left-*"))
-    policy = Policy("many", Dialect(windows=(window,)))
-    headers = {f"X-Left-{number}": "1" for number in range(4 * MAX_FIELDS)} | {"X-Left-" + "y" * 100: "0"}
+    policy = Policy("many", Dialect(windows=(window,), wait_on_success=True))
+    headers = {f"X-Left-{number}": "1" for number in range(before)} | {"Retry-After": "3"}
     decision = decided(headers, policy, status=200)
-    assert 0 < len(decision.quotas) <= 32
-    assert decision.wait == 0.0
+    assert len(decision.quotas) == 32
+    assert decision.wait == wait
+
+
+@pytest.mark.parametrize("length", [64, 65])
+def test_a_pattern_names_windows_in_names_of_64_characters_at_most(length: int) -> None:
+    name = "x-left-".ljust(length, "y")
+    policy = Policy("long", Dialect(windows=(Window(remaining=Field("x-left-*")),)))
+    quotas = decided({name: "0", "x-left-": "0"}, policy, status=200).quotas
+    assert [quota.bucket for quota in quotas] == [name.removeprefix("x-left-")][: 65 - length]
 
 
 @pytest.mark.parametrize("headers", [3, "Retry-After: 3", object()])

@@ -35,6 +35,87 @@ def test_a_value_in_words_ends_where_the_word_ends(body: object, wait: float | N
     assert (decision.wait if decision.source == "body" else None) == wait
 
 
+@pytest.mark.parametrize(("before", "wait"), [(65536 - 12, 7.0), (65536 - 11, None)])
+@pytest.mark.parametrize("kind", [str, bytes, bytearray, memoryview])
+def test_65536_octets_of_a_body_are_looked_at(kind: type, before: int, wait: float | None) -> None:
+    text = "x" * before + "wait until 7 and no more"
+    body = text if kind is str else kind(text.encode())
+    decision = read(429, {}, body, waits=(Field(text="wait until", read=("seconds",)),))
+    assert (decision.wait if decision.source == "body" else None) == wait
+
+
+@pytest.mark.parametrize(("size", "wait"), [(65536, 7.0), (65537, None)])
+@pytest.mark.parametrize("kind", [str, bytes, bytearray, memoryview])
+def test_json_is_read_up_to_65536_octets_and_not_in_part(kind: type, size: int, wait: float | None) -> None:
+    text = '{"wait": 7}'.ljust(size)
+    body = text if kind is str else kind(text.encode())
+    decision = read(429, {}, body, waits=(Field(body="wait", read=("seconds",)),))
+    assert (decision.wait if decision.source == "body" else None) == wait
+
+
+@pytest.mark.parametrize("members", [list, dict, "nested"])
+def test_32_values_of_a_path_are_looked_at(members: object) -> None:
+    waits = [{"wait": number} for number in range(40)]
+    body: object = waits
+    if members is dict:
+        body = {str(number): wait for number, wait in enumerate(waits)}
+    elif members == "nested":
+        body = [waits[:20], waits[20:]]
+    path = "*.*.wait" if members == "nested" else "*.wait"
+    decision = read(429, {}, body, waits=(Field(body=path, read=("seconds",)),))
+    assert decision.wait == 31.0
+
+
+@pytest.mark.parametrize(
+    ("index", "wait"), [("2", 3.0), ("3", None), ("002", 3.0), ("0002", None), ("-1", None), ("x", None)]
+)
+def test_a_step_of_a_path_may_be_the_number_of_a_member(index: str, wait: float | None) -> None:
+    decision = read(429, {}, {"waits": [1, 2, 3]}, waits=(Field(body=f"waits.{index}", read=("seconds",)),))
+    assert (decision.wait if decision.source == "body" else None) == wait
+
+
+@pytest.mark.parametrize(("between", "wait"), [(63, 7.0), (64, None)])
+def test_a_value_in_words_stands_within_64_characters(between: int, wait: float | None) -> None:
+    body = "until" + " " * between + "7"
+    decision = read(429, {}, body, waits=(Field(text="until", read=("seconds",)),))
+    assert (decision.wait if decision.source == "body" else None) == wait
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        (10**18 - 1, None),
+        (7, 7.0),
+        (7.5, 7.5),
+        (True, None),
+        (None, None),
+        ("7", 7.0),
+        ([7], None),
+        (1e-7, None),
+    ],
+)
+def test_a_value_of_json_is_read_as_a_field_would_be(value: object, wait: float | None) -> None:
+    decision = read(429, {}, {"wait": value}, waits=(Field(body="wait", read=("seconds",)),))
+    assert (decision.wait if decision.source == "body" else None) == wait
+
+
+@pytest.mark.parametrize(
+    ("name", "bucket"),
+    [
+        ("b" * 100, "b" * 100),
+        ("b" * 101, "b" * 100),
+        ("b " * 60, "b " * 50),
+        ("", None),
+        (" ", None),
+        ("\x07", None),
+    ],
+)
+def test_100_characters_of_a_buckets_name_are_kept(name: str, bucket: str | None) -> None:
+    window = Window(remaining=Field("left"), bucket=Field("name"))
+    (quota,) = read(200, {"Left": "1", "Name": name}, windows=(window,)).quotas
+    assert quota.bucket == bucket
+
+
 CLOSED = Window(exhausted=True, reset=Field("x-closed", ("seconds",), separator=":"))
 
 
