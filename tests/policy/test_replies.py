@@ -386,7 +386,7 @@ FAILURES = [
     (requests.exceptions.SSLError(urllib3.exceptions.SSLError(ssl.SSLCertVerificationError())), None),
     (requests.exceptions.SSLError(urllib3.exceptions.SSLError("Fingerprints did not match")), None),
     (requests.exceptions.SSLError(urllib3.exceptions.SSLError()), Failure.CONNECT),
-    (requests.ConnectionError("its", "words", ConnectionRefusedError()), Failure.PROTOCOL),
+    (urllib3.exceptions.SSLError("its", "words", ConnectionRefusedError()), None),
     (requests.ConnectionError("its words", ConnectionRefusedError()), Failure.CONNECT),
     (aiohttp.ServerDisconnectedError(), Failure.PROTOCOL),
     (aiohttp.ServerTimeoutError(), Failure.TIMEOUT),

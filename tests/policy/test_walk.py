@@ -217,6 +217,17 @@ def test_with_quota_left_the_window_with_the_smallest_share_governs() -> None:
     assert decision.quota == Quota(100, 5, 2.0, NOW + 2.0, 3600, "b")
 
 
+@pytest.mark.parametrize(
+    "policy", ['"a";w=60', '"a";q=-1;w=60', '"a";q=1.5;w=60', "7;q=9;w=60", "(1 2);q=9;w=60", '"b";q=9;w=60']
+)
+def test_a_policy_of_the_drafts_without_a_name_or_a_quota_says_nothing(policy: str) -> None:
+    headers = {"RateLimit": '"a";r=5;t=2', "RateLimit-Policy": policy}
+    assert http(200, headers).quota == Quota(None, 5, 2.0, NOW + 2.0, None, "a")
+    assert http(200, headers | {"RateLimit-Policy": policy + ', "a";q=9;w=0'}).quota == Quota(
+        9, 5, 2.0, NOW + 2.0, None, "a"
+    )
+
+
 def test_no_limit_is_said_by_a_word() -> None:
     headers = {"X-RateLimit-Limit": "unlimited", "X-RateLimit-Remaining": "unlimited"}
     assert http(200, headers).quota is None
