@@ -101,6 +101,7 @@ NUMBER_ROWS = [
     ("duration", "-1s", None),
     ("duration", "1s ", None),
     ("duration", "1.s", None),
+    ("duration", "1m" * 16, 960.0),
     ("duration", "1m" * 17, None),
     ("unix_seconds", "1700000042", 1700000042.0),
     ("unix_seconds", "1700000061.482", 1700000061.482),

@@ -221,7 +221,7 @@ def _rfc_850(text: str, now: float | None) -> int | None:
     # 50 years after now by the calendar's mean year: an error of a day 50 years away decides nothing.
     latest = now + 50 * 31556952
     century = int(latest // 31556952 + 1970) // 100 * 100
-    for start in (century + 100, century, century - 100):
+    for start in (century, century - 100):
         at = unix_time(start + int(rest[7:9]), month, int(rest[:2]), *time)
         if at is not None and at <= latest:
             return at
