@@ -239,14 +239,48 @@ def test_a_reset_is_read_in_its_declared_unit_alone(unit: str, reset: str, after
     assert quota.reset_after == after
 
 
-@pytest.mark.parametrize("limit", ["9" * MAX_DIGITS, "9" * (MAX_DIGITS + 1)])
-def test_decide_and_explain_read_numbers_of_the_same_length(limit: str) -> None:
-    reply = bide.Reply(
-        200, {"X-RateLimit-Limit": limit, "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "9"}
-    )
+@pytest.mark.parametrize(
+    ("prefix", "limit", "read"),
+    [
+        ("X-RateLimit-", "9" * MAX_DIGITS, 10**32 - 1), ("X-RateLimit-", "9" * (MAX_DIGITS + 1), None),
+        ("RateLimit-", "9" * 15, 10**15 - 1), ("RateLimit-", "9" * 16, None),
+        ("X-RateLimit-", "+5", None), ("X-RateLimit-", "1_0", None), ("X-RateLimit-", "\u0663", None),
+        ("X-RateLimit-", " 5", 5), ("X-RateLimit-", "5.0", 5),
+    ],
+)  # fmt: skip
+def test_decide_and_explain_read_the_same_numbers(prefix: str, limit: str, read: float | None) -> None:
+    reply = bide.Reply(200, {f"{prefix}Limit": limit, f"{prefix}Remaining": "1", f"{prefix}Reset": "9"})
     decision = bide.decide(reply, now=NOW)
     assert decision == bide.explain(reply, now=NOW).decision
-    assert decision.quotas[0].limit == (10**32 - 1 if len(limit) <= MAX_DIGITS else None)
+    assert decision.quotas[0].limit == read
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        Field("left", separator="/", column=1),
+        Field("left", parameter="r"),
+        Field("left", json="a"),
+        Field("left", ("grouped",)),
+    ],
+)
+def test_a_number_is_read_only_where_it_is_said_to_stand(left: Field) -> None:
+    for window in (
+        Window(Field("all"), left, Field("reset", ("seconds",))),
+        Window(left, Field("all"), Field("reset", ("seconds",))),
+    ):
+        reply = bide.Reply(200, {"all": "9", "left": "5", "reset": "1"})
+        policy = bide.Policy("x", Dialect(windows=(window,)))
+        (quota,) = bide.decide(reply, policy, now=NOW).quotas
+        expected = 5 if left.read else None
+        assert {quota.limit, quota.remaining} == {9, expected}
+        assert bide.explain(reply, policy, now=NOW).decision.quotas == (quota,)
+
+
+def test_a_moment_of_undeclared_unit_is_one_from_a_thousand_million_seconds_on() -> None:
+    headers = {"X-RateLimit-Limit": "9", "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "1000000000"}
+    (quota,) = bide.decide(bide.Reply(200, headers), now=999_999_990.0).quotas
+    assert quota.reset_after == 10.0
 
 
 def test_every_reply_is_measured_against_its_own_date_and_age() -> None:
