@@ -65,6 +65,14 @@ def test_the_defaults_that_everybody_gets() -> None:
         (lambda value: bide.decide(bide.Reply(200), draw=value), 1.0 - 2**-53, 1.0),
         (lambda value: bide.decide(bide.Reply(200), now=value), 0, -1),
         (lambda value: bide.decide(bide.Reply(200), attempt=value), 1, 0),
+        # A whole number among them is looked at more thoroughly, and so are the others then.
+        (lambda value: bide.decide(bide.Reply(200), attempt=value, elapsed=0), 1, 0),
+        (lambda value: bide.decide(bide.Reply(200), now=value, elapsed=0), 99_999_999_999.9, 1e11),
+        (lambda value: bide.decide(bide.Reply(200), now=value, elapsed=0), 0.0, -0.1),
+        (lambda value: bide.decide(bide.Reply(200), elapsed=value, draw=0), 99_999_999_999.9, 1e11),
+        (lambda value: bide.decide(bide.Reply(200), elapsed=value, draw=0), 0.0, -0.1),
+        (lambda value: bide.decide(bide.Reply(200), draw=value, elapsed=0), 1.0 - 2**-53, 1.0),
+        (lambda value: bide.decide(bide.Reply(200), draw=value, elapsed=0), 0.0, -0.1),
         (lambda value: Backoff().wait(1, draw=value), 0.0, -0.001),
         (lambda value: Backoff().wait(value), 1, 0),
     ],
@@ -253,6 +261,103 @@ def test_decide_and_explain_read_the_same_numbers(prefix: str, limit: str, read:
     decision = bide.decide(reply, now=NOW)
     assert decision == bide.explain(reply, now=NOW).decision
     assert decision.quotas[0].limit == read
+
+
+# The quick look: what is read without detours, so that the usual reply costs little -----------------------------
+
+ALL, LEFT, RESET = Field("all"), Field("left"), Field("reset", ("unix_seconds",))
+USUAL = {"all": "9", "left": "1", "reset": "1700000030"}
+
+
+@pytest.mark.parametrize(
+    ("window", "is_quick"),
+    [
+        (Window(ALL, LEFT, RESET), True),
+        (Window(ALL, LEFT, RESET, bucket=Field("name"), length=60.0), True),
+        (Window(ALL, LEFT, Field("reset", ("seconds",))), True),
+        (Window(ALL, LEFT, Field("reset", ("whole_seconds",))), True),
+        (Window(ALL, LEFT, Field("reset", ("auto",))), True),
+        (Window(ALL, LEFT, Field("reset", ("minutes",))), False),
+        (Window(ALL, LEFT, Field("reset", ("seconds", "unix_seconds"))), False),
+        (Window(9.0, LEFT, RESET), False),
+        (Window(None, LEFT, RESET), False),
+        (Window(ALL, None, RESET), False),
+        (Window(ALL, LEFT), False),
+        (Window(ALL, Field(body="left"), RESET), False),
+        (Window(ALL, Field("left", ("grouped", "whole")), RESET), False),
+        (Window(ALL, Field("left", json="a"), RESET), False),
+        (Window(ALL, Field("left", parameter="r"), RESET), False),
+        (Window(ALL, Field("left", separator="/"), RESET), False),
+        (Window(Field("*-all"), LEFT, RESET), False),
+        (Window(ALL, LEFT, RESET, bucket=Field("name", json="a")), False),
+        (Window(ALL, LEFT, RESET, used=Field("used")), False),
+        (Window(ALL, LEFT, RESET, align=60.0), False),
+        (Window(ALL, LEFT, RESET, refill=1.0), False),
+        (Window(ALL, LEFT, RESET, length=Field("length", ("seconds",))), False),
+        (Window(ALL, LEFT, RESET, exhausted=True), False),
+        (Window(ALL, LEFT, RESET, fresh=True), False),
+        (Window(ALL, LEFT, RESET, structured=True), False),
+    ],
+)  # fmt: skip
+def test_a_window_of_three_plain_numbers_is_read_by_the_quick_look(window: Window, is_quick: bool) -> None:
+    (reader,) = bide.Policy("x", Dialect(windows=(window,))).program.windows
+    assert reader.quick_by == ("left" if is_quick else None)
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ({}, 30.0),
+        ({"all": b"9", "left": b"1", "reset": b"1700000030"}, 30.0),
+        ({"left": b"1"}, None),
+        ({"all": "9" * 21}, 30.0),
+        ({"all": "9" * 22}, None),
+        ({"all": "-9"}, None),
+        ({"all": "\u0669"}, None),
+        ({"reset": "1700000120"}, 120.0),
+        ({"reset": "1700000121"}, None),
+        ({"reset": "1699999940"}, -60.0),
+        ({"reset": "1699999939"}, None),
+        ({"date": "Tue, 14 Nov 2023 22:13:10 GMT"}, 40.0),
+        ({"date": "Tue, 14 Nov 2023 22:13:11 GMT"}, None),
+        ({"date": "Tue, 14 Nov 2023 22:13:10 GMT", "age": "1"}, None),
+        ({"name": "a"}, 30.0),
+        ({"name": "a, b"}, None),
+    ],
+)  # fmt: skip
+def test_the_quick_look_answers_what_is_usual_and_leaves_the_rest(
+    change: dict[str, str | bytes], after: float | None
+) -> None:
+    window = Window(ALL, LEFT, RESET, bucket=Field("name"), length=60.0)
+    policy = bide.Policy("x", Dialect(windows=(window,)))
+    (reader,) = policy.program.windows
+    bide.decide(bide.Reply(200, USUAL | {"date": "Tue, 14 Nov 2023 22:13:10 GMT"}), policy, now=NOW)
+    quota = reader.quick(USUAL | change, NOW, True)
+    assert (None if quota is None else quota.reset_after) == after
+    if quota is not None:
+        name = "a" if "name" in change else None
+        assert quota == Quota(
+            int(change.get("all", "9")), 1, after, float(change.get("reset", USUAL["reset"])), 60.0, name
+        )
+
+
+def test_an_explanation_reads_what_the_quick_look_would_not_have_noted() -> None:
+    reply = bide.Reply(
+        429,
+        {
+            "X-RateLimit-Limit": "9",
+            "X-RateLimit-Remaining": "0",
+            "X-RateLimit-Reset": "9",
+            "Retry-After": "3",
+        },
+    )
+    read = [str(note) for note in bide.explain(reply, now=NOW, draw=0.0).read]
+    assert read == [
+        "x-ratelimit-limit: '9' read as 9, a count",
+        "x-ratelimit-remaining: '0' read as 0, a count",
+        "x-ratelimit-reset: '9' read as 9, seconds ahead (seconds)",
+        "retry-after: '3' read as 3, seconds ahead (whole_seconds)",
+    ]
 
 
 @pytest.mark.parametrize(
