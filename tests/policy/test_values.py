@@ -155,6 +155,13 @@ def test_a_field_that_is_out_of_bounds_takes_no_other_with_it() -> None:
     assert [note.name for note in explanation.dropped] == ["retry-after"]
 
 
+def test_an_explanation_shows_the_field_that_is_no_structured_list() -> None:
+    reply = Reply(200, {"RateLimit-Limit": "9 9", "RateLimit-Remaining": "1", "RateLimit-Reset": "9"})
+    assert [str(note) for note in explain(reply, now=0.0).dropped] == [
+        "ratelimit-limit: '9 9' dropped: no structured List"
+    ]
+
+
 @pytest.mark.parametrize(
     ("policies", "dropped"), [('"a";q=9;w=60', []), ('"a;q=9', ["ratelimit-policy"]), ("", [])]
 )

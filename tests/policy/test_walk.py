@@ -696,11 +696,39 @@ def test_a_bucket_whose_needs_are_constants_states_its_wait() -> None:
 
 
 def test_a_length_without_a_number_in_the_early_form_of_the_drafts_is_none() -> None:
-    for window in ("w=x", "w=0", "w=", "v=1"):
+    for window in ("w=x", "w=0", "w=", "v=1", "w=123456789"):
         headers = {"RateLimit-Limit": f"9, 9;{window}", "RateLimit-Remaining": "1", "RateLimit-Reset": "1"}
         quota = http(200, headers).quota
         assert quota is not None
         assert quota.window is None
+
+
+def test_a_length_in_the_early_form_of_the_drafts_has_eight_digits_at_most() -> None:
+    headers = {"RateLimit-Limit": "9, 9;w=12345678", "RateLimit-Remaining": "1", "RateLimit-Reset": "1"}
+    assert http(200, headers).quotas[0].window == 12_345_678.0
+
+
+def test_a_member_of_a_list_without_its_parameter_is_no_limit() -> None:
+    window = Window(limit=Field("all", parameter="q"), remaining=Field("left"))
+    assert http(200, {"All": "q=9, z=1", "Left": "1"}, made(windows=(window,))).quotas == (Quota(9, 1),)
+
+
+@pytest.mark.parametrize(
+    ("reset", "after"),
+    [("1699999940", -60.0), ("1699999939", None), ("1700000120", 120.0), ("1700000121", None)],
+)
+def test_a_moment_is_believed_two_windows_ahead_and_one_past(reset: str, after: float | None) -> None:
+    window = Window(remaining=Field("left"), reset=Field("reset", ("unix_seconds",)), length=60.0)
+    (quota,) = http(200, {"Left": "1", "Reset": reset}, made(windows=(window,))).quotas
+    assert quota.reset_after == after
+
+
+@pytest.mark.parametrize(
+    "field", ["limit=9, remaining=5", "remaining=5, reset=2", "limit=9, reset=2.5", "limit=-9, reset=2"]
+)
+def test_the_dictionary_of_the_drafts_has_a_limit_and_a_reset(field: str) -> None:
+    assert http(200, {"RateLimit": field}).quotas == ()
+    assert http(200, {"RateLimit": "limit=9, reset=2"}).quotas == (Quota(9, None, 2.0, NOW + 2.0),)
 
 
 def test_a_bucket_with_a_comma_has_one_name_for_decide_and_explain() -> None:
