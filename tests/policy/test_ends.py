@@ -29,7 +29,7 @@ def read(status: int, headers: dict[str, str], window: Window, **dialect: object
         ("39/40", 2.0, 0.0),
         ("40/40", 0.0, 0.0),
         ("40/40", 1e-300, 0.0),
-        ("40/40", 1.0 / 31_622_400.0, 31_622_400.0),
+        ("40/40", 1.0 / 31_622_400.0, 1.0 / (1.0 / 31_622_400.0)),
     ],
 )
 def test_a_full_leaky_bucket_has_room_when_one_unit_has_leaked(
