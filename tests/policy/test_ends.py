@@ -56,9 +56,10 @@ def test_a_reset_that_cannot_be_used_is_not_replaced_by_a_known_length() -> None
     assert read(429, {"X-Left": "0", "X-Reset": "soon"}, window).source == "backoff"
 
 
-def test_on_a_refusal_a_used_up_window_without_an_end_ends_with_the_stated_wait() -> None:
+@pytest.mark.parametrize("status", [429, 502])
+def test_of_what_is_repeated_a_used_up_window_without_an_end_ends_with_the_stated_wait(status: int) -> None:
     window = Window(limit=Field("x-limit"), remaining=Field("x-left"))
-    decision = read(429, {"X-Limit": "10", "X-Left": "0", "Retry-After": "3"}, window)
+    decision = read(status, {"X-Limit": "10", "X-Left": "0", "Retry-After": "3"}, window)
     assert decision.quota == Quota(10, 0, 3.0, NOW + 3.0)
     assert decision.quotas == (decision.quota,)
 
