@@ -1,8 +1,10 @@
 """A key is a bearer token: no repr, error, log, warning or statistic shows it, and no table keeps it."""
 
+import copy
 import gc
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import traceback
@@ -53,6 +55,12 @@ def test_nothing_that_a_limiter_says_shows_the_key(make: Make, caplog: pytest.Lo
     for thing in said:
         assert "secret" not in f"{thing!r} {thing}", type(thing)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_limiter_is_neither_copied_nor_pickled(make: Make, way: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="make it before the fork, or one in each process"):
+        way(make("1/second"))
 
 
 def test_no_key_is_kept(make: Make) -> None:

@@ -20,6 +20,7 @@ from bide.policy import (
     Policy,
     Quota,
     Reason,
+    Refill,
     Reply,
     Rule,
     When,
@@ -124,6 +125,26 @@ def test_a_policy_of_a_name_alone_is_a_careful_one() -> None:
     policy = Policy("mine")
     assert decide(Reply(429, {"Retry-After": "3"}), policy, draw=0.0).wait == 3.0
     assert policy.backoff == Backoff(0.5, 30.0, "full")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "looked_into"),
+    [
+        (Dialect(), set()),
+        (Dialect(refused_when=(When(status=(400,), text=("slow",)),)), {400}),
+        (Dialect(final=(When(status=(403,), body="error"),)), {403}),
+        (Dialect(final=(When(text=("gone",)),)), {200, 299, 300, 400, 403, 503}),
+        (Dialect(waits=(Field(body="wait", read=("seconds",)),)), {300, 400, 403, 503}),
+        (Dialect(waits=(Field(body="wait", read=("seconds",)),), wait_on_success=True), {200, 299, 300, 400, 403, 503}),
+        (Dialect(windows=(Window(remaining=Field(body="left")),)), {200, 299, 300, 400, 403, 503}),
+        (Dialect(waits=(Refill(Field(body="left"), 1.0),)), {300, 400, 403, 503}),
+    ],
+)  # fmt: skip
+def test_a_policy_says_of_which_responses_it_looks_into_the_body(
+    dialect: Dialect, looked_into: set[int]
+) -> None:
+    policy = Policy("x", dialect)
+    assert {status for status in (200, 299, 300, 400, 403, 503) if policy.reads_body(status)} == looked_into
 
 
 def test_an_explanation_is_lines_for_a_person() -> None:
