@@ -112,8 +112,8 @@ def pool(request: pytest.FixtureRequest) -> Callable[..., Any]:
 class Hook:
     """Fails the first time that it is called, and never again."""
 
-    def __init__(self, error: Exception) -> None:
-        self.error: Exception | None = error
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
 
     def __call__(self, _: object) -> None:
         error, self.error = self.error, None
@@ -134,6 +134,27 @@ def test_a_hook_that_fails_keeps_no_connection_and_no_key(pool: Callable[..., An
             get(server.url)
         assert get(server.url) == 200
         assert server.connections == 1
+
+
+class Interruption(BaseException):
+    """As a signal's handler may raise it, wherever the program stands."""
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "requests", "urllib3"])
+def test_an_interruption_reads_no_body_and_keeps_no_connection_and_no_key(name: str, status: int) -> None:
+    """On an event loop it is a cancellation."""
+    hook = Hook(Interruption())
+    answers = [answer_bytes(status, body=b"x" * 3_000_000), answer_bytes(200)]
+    with (
+        ScriptedServer(answers) as server,
+        POOLS[name](bide.CLEVER, limiter=bide.Limiter("100/minute"), on_decision=hook) as get,
+    ):
+        with pytest.raises(Interruption):
+            get(server.url)
+        assert get(server.url) == 200
+        # urllib3 itself reads what its caller asked it to preload.
+        assert server.connections == (1 if name == "urllib3" else 2)
 
 
 def test_a_hook_that_fails_before_a_wait_keeps_no_connection(pool: Callable[..., Any]) -> None:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 import bide
+from bide._buckets import MOST_KEYS, MOST_ROUTES, Buckets
 from bide._driver import Driver, Exchange, Send, Sleep
 from bide.testing import FakeClock, ScriptedServer, answer_bytes
 
@@ -154,3 +155,17 @@ def test_a_server_that_names_every_reply_differently_does_not_split_the_key_with
         with pytest.raises(StopIteration):
             flow.send(counted(f"request {number}", 99 - number, clock))
     assert driver._buckets.key("api.example Bearer A", "GET", "/0") == "api.example Bearer A"
+
+
+def test_what_a_server_can_make_the_buckets_remember_is_bounded() -> None:
+    buckets = Buckets()
+    for number in range(MOST_KEYS + 50):
+        buckets.learn(f"key {number}", "GET", "/", "one")
+    assert len(buckets._splits) == MOST_KEYS
+    for number in range(MOST_ROUTES + 50):
+        in_letters = str(number).translate(str.maketrans("0123456789", "abcdefghij"))
+        buckets.learn("key", "GET", f"/{in_letters}", "one")
+    routes = buckets._splits[hash("key")].routes
+    assert len(routes) == MOST_ROUTES
+    buckets.learn("key", "GET", "/newest", "two")
+    assert buckets.key("key", "GET", "/newest") == "key\ntwo"

@@ -318,3 +318,22 @@ def test_a_proxy_is_not_counted_for_the_api_that_it_leads_to() -> None:
         with bide.urllib3.PoolManager(bide.CLEVER, inner=inner, limiter=limiter) as manager:
             manager.request("GET", "http://api.clever.com/v3.0/students", headers=fields)
     assert limiter.peek("api.clever.com Bearer T").remaining == 99
+
+
+def test_a_first_repetition_whose_answer_nobody_tells_the_limiter_of_keeps_nobody_waiting(
+    waits: list[float],
+) -> None:
+    """A ``Retry`` is told of failures alone: a success opens no key."""
+    limiter = bide.Limiter("100/minute")
+    with ScriptedServer([answer_bytes(500), answer_bytes(200)]) as server:
+        retry = Retry(bide.CLEVER, limiter=limiter, key="account 7", sleep=waits.append)
+        assert get_urllib3(server.url, retry)[0] == 200
+    assert limiter.contact("account 7").allowed
+
+
+def test_a_caller_who_respects_no_retry_after_gets_urllib3s_own_waits(waits: list[float]) -> None:
+    refused = answer_bytes(429, {"Retry-After": "30"})
+    with ScriptedServer([refused, answer_bytes(200)]) as server:
+        retry = Retry(bide.CLEVER, respect_retry_after_header=False, backoff_factor=0.0, sleep=waits.append)
+        assert get_urllib3(server.url, retry)[0] == 200
+    assert waits == []

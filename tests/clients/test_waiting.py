@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -423,39 +424,56 @@ def test_a_total_time_out_of_urllib3_includes_the_waits() -> None:
     assert caught.value.decision.resume_at > time.time() + 30
 
 
-def total_case_urllib3(url: str, timeout: urllib3.Timeout, clock: FakeClock) -> None:
-    with bide.urllib3.PoolManager(bide.CLEVER, clock=clock, sleep=clock.sleep) as manager:
-        manager.request("GET", url, timeout=timeout)
+def totals_of_urllib3(url: str, own: bool, clock: FakeClock) -> list[float]:
+    """The time-outs of its tries, given with the request or as the pool's own."""
+    totals: list[float] = []
 
+    class Pool(urllib3.HTTPConnectionPool):
+        def urlopen(self, *arguments: Any, **named: Any) -> Any:
+            totals.append(arguments[7].total)
+            return super().urlopen(*arguments, **named)
 
-def total_case_urllib3_inner(url: str, timeout: urllib3.Timeout, clock: FakeClock) -> None:
-    inner = urllib3.PoolManager(timeout=timeout)
+    minute = urllib3.Timeout(total=60.0)
+    inner = urllib3.PoolManager(timeout=minute) if own else urllib3.PoolManager()
+    inner.pool_classes_by_scheme = {"http": Pool, "https": urllib3.HTTPSConnectionPool}
+    given = {} if own else {"timeout": minute}
     with bide.urllib3.PoolManager(bide.CLEVER, inner=inner, clock=clock, sleep=clock.sleep) as manager:
-        manager.request("GET", url)
+        manager.request("GET", url, **given)
+    return totals
 
 
-def total_case_requests(url: str, timeout: urllib3.Timeout, clock: FakeClock) -> None:
+def totals_of_requests(url: str, clock: FakeClock) -> list[float]:
+    totals: list[float] = []
+
+    class Inner(requests.adapters.HTTPAdapter):
+        def send(self, request: Any, stream: Any = False, timeout: Any = None, *more: Any) -> Any:
+            totals.append(timeout.total)
+            return super().send(request, stream, timeout, *more)
+
     with requests.Session() as session:
-        bide.requests.mount(session, bide.CLEVER, clock=clock, sleep=clock.sleep)
-        session.get(url, timeout=timeout)  # type: ignore[arg-type]  # requests passes it on
+        session.trust_env = False
+        bide.requests.mount(session, bide.CLEVER, inner=Inner(), clock=clock, sleep=clock.sleep)
+        session.get(url, timeout=urllib3.Timeout(total=60.0))  # type: ignore[arg-type]  # requests passes it on
+    return totals
 
 
-class Slow(FakeClock):
-    """A minute of which all but a fifth of a second has passed with the first sleep."""
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(59.8)
-
-
-@pytest.mark.parametrize("case", [total_case_urllib3, total_case_urllib3_inner, total_case_requests])
-def test_a_try_gets_what_the_waits_have_left_of_a_total_time_out(case: Any) -> None:
-    began = time.monotonic()
-    with ScriptedServer([answer_bytes(429, {"Retry-After": "50"}), b""]) as server:
-        with pytest.raises(bide.Deferred, match="time-out") as caught:
-            case(server.url, urllib3.Timeout(total=60.0), Slow())
-        assert len(server.requests) == 2
-    assert time.monotonic() - began < SOON_SECONDS
-    assert caught.value.decision.reason is bide.Reason.TIMED_OUT
+@pytest.mark.parametrize(
+    "totals",
+    [
+        pytest.param(partial(totals_of_urllib3, own=False), id="urllib3"),
+        pytest.param(partial(totals_of_urllib3, own=True), id="urllib3, the pool's own"),
+        pytest.param(totals_of_requests, id="requests"),
+    ],
+)
+def test_a_try_gets_what_the_waits_have_left_of_a_total_time_out(
+    totals: Callable[..., list[float]],
+) -> None:
+    clock = FakeClock()
+    with ScriptedServer([answer_bytes(503, {"Retry-After": "20"}), answer_bytes(200)]) as server:
+        first, second = totals(server.url, clock=clock)
+    assert first == 60.0
+    assert second == pytest.approx(60.0 - sum(clock.slept))
+    assert sum(clock.slept) >= 20.0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -610,6 +628,15 @@ def test_a_session_of_requests_is_pickled_with_its_adapter() -> None:
         copy.get(server.url)
     copy.close()
     session.close()
+
+
+def test_what_code_for_requests_looks_for_in_an_adapter_is_there() -> None:
+    with requests.Session() as session:
+        bide.requests.mount(session, bide.CLEVER)
+        adapter: Any = session.get_adapter("https://api.clever.com/")
+        assert adapter.poolmanager is adapter._inner.poolmanager
+        with pytest.raises(AttributeError):
+            _ = adapter._absent
 
 
 def test_a_middleware_of_aiohttp_that_is_named_as_inner_sees_every_try() -> None:

@@ -5,13 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
 
 import bide
-from bide._driver import Cause, Discard, Driver, Exchange, Flow, Look, Send, Sleep, Verdict, deferred, drive
+from bide._driver import (
+    MOST_HOSTS,
+    Cause,
+    Discard,
+    Driver,
+    Exchange,
+    Flow,
+    Look,
+    Send,
+    Sleep,
+    Verdict,
+    deferred,
+    drive,
+)
 from bide._flow import Ask
 from bide.testing import FakeClock
 
@@ -266,6 +280,8 @@ def test_the_key_is_the_host_and_token_unless_the_caller_says_otherwise() -> Non
         ({"policy": "clever"}, TypeError, "policy must be a bide.Policy such as bide.CLEVER"),
         ({"on_defer": "ignore"}, ValueError, 'on_defer must be "raise" or "return"'),
         ({"limiter": True}, TypeError, "limiter must be a bide.Limiter"),
+        ({"budget": 3}, TypeError, "budget must be a bide.Budget"),
+        ({"key": 7}, TypeError, "key must be str, bytes, or a function"),
         ({"limiter": bide.Limiter("1/minute"), "store": "file:///x"}, ValueError, "the one or the other"),
         ({"store": "nowhere"}, ValueError, "store"),
         ({"max_wait": -1.0}, ValueError, "max_wait"),
@@ -291,6 +307,40 @@ def test_an_outage_is_not_multiplied_once_the_hosts_budget_is_spent() -> None:
     elsewhere = GET._replace(host="another.example")
     done, _ = play(driver.flow(elsewhere), [bide.Reply(503, {}), bide.Reply(200, {})], time)
     assert len([step for step in done if isinstance(step, Send)]) == 2
+
+
+def test_without_a_budget_every_request_has_all_its_retries() -> None:
+    time = clock()
+    driver = clever(time, budget=False)
+    for _ in range(30):
+        done, _ = play(driver.flow(GET), itertools.repeat(bide.Reply(503, {})), time)
+        assert len([step for step in done if isinstance(step, Send)]) == 6
+
+
+def test_the_budgets_of_a_thousand_hosts_are_remembered_and_no_more() -> None:
+    time = clock()
+    driver = clever(time)
+    for number in range(MOST_HOSTS + 100):
+        play(driver.flow(GET._replace(host=f"{number}.example")), [bide.Reply(200, {})], time)
+    assert len(driver._budgets) == MOST_HOSTS
+
+
+def test_a_client_that_is_closed_while_the_limiter_holds_a_request_sends_it_no_more() -> None:
+    time = clock()
+    driver = paced(time, "1/minute")
+    play(driver.flow(GET), [bide.Reply(200, {})], time)
+    closing = threading.Event()
+    flow = driver.flow(GET, closing)
+    held = next(flow)
+    assert isinstance(held, Sleep)
+    assert held.cause is Cause.WINDOW
+    closing.set()
+    with pytest.raises(StopIteration) as ended:
+        flow.send(None)
+    verdict: Verdict = ended.value.value
+    assert verdict.answer is None
+    assert verdict.decision.action is bide.Action.DEFER
+    assert "closed" in verdict.decision.advice
 
 
 def test_a_refusal_that_states_its_wait_costs_no_budget() -> None:
@@ -341,6 +391,36 @@ def test_a_body_that_no_rule_asks_for_is_left_alone(policy: bide.Policy, respons
     driver = Driver(policy.replace(retries=0), limiter=False, clock=time)
     done, _ = play(driver.flow(GET), [response], time)
     assert not any(isinstance(step, Look) for step in done)
+
+
+class BlockingRemoteLimiter:
+    """A limiter whose calls take a round trip, for who may block."""
+
+    class store:
+        is_remote = True
+
+    def __init__(self, limiter: bide.Limiter) -> None:
+        self._limiter = limiter
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        assert not name.endswith("_async")
+        self.calls.append(name)
+        return getattr(self._limiter, name)
+
+
+def test_an_interrupted_first_request_gives_a_key_that_is_counted_elsewhere_back_at_once() -> None:
+    time = clock()
+    limiter = BlockingRemoteLimiter(bide.Limiter("1200/minute", clock=time))
+    driver = clever(time, limiter=limiter)
+
+    def interrupted(_: int) -> object:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        driver.run(GET, interrupted, lambda *_: None, lambda _: None, time.sleep)
+    assert limiter.calls[-2:] == ["contact", "sync"]
+    assert limiter.contact(driver.key_of(GET)).allowed
 
 
 class RemoteLimiter:
