@@ -275,7 +275,7 @@ class Driver:
         self,
         exchange: Exchange,
         send: Callable[[int], object],
-        discard: Callable[[object, bool], object],
+        discard: Callable[[object, bool, bool], object],
         look: Callable[[object], bytes | None],
         sleep: Callable[[float], object] | None = None,
     ) -> Verdict:
@@ -287,7 +287,7 @@ class Driver:
         self,
         exchange: Exchange,
         send: Callable[[int], Awaitable[object]],
-        discard: Callable[[object, bool], Awaitable[object]],
+        discard: Callable[[object, bool, bool], Awaitable[object]],
         look: Callable[[object], Awaitable[bytes | None]],
         sleep: Callable[[float], Awaitable[object]],
         unbroken: Callable[[Awaitable[object]], Awaitable[None]],
@@ -372,7 +372,7 @@ class Driver:
                 raise
             given_up = decision.action is Action.DEFER and self.raises_deferred
             if (decision.action is Action.RETRY or given_up) and not isinstance(answer, BaseException):
-                yield Discard(answer)
+                yield Discard(answer, keeps=given_up)
             if decision.action is not Action.RETRY:
                 return Verdict(answer, decision)
             if decision.wait > 0.0:

@@ -104,6 +104,8 @@ class Discard(NamedTuple):
     response: object
     drains: bool = True
     """It may be read to its end, if that is near; else nothing is read, whatever it costs: the task is cancelled."""
+    keeps: bool = False
+    """Somebody may see it after all: a ``Deferred`` carries it. Only then it is worth decoding."""
 
 
 class Failed(NamedTuple):
@@ -173,7 +175,7 @@ def drive(
     flow: Flow,
     send: Callable[[int], object],
     sleep: Callable[[float], object],
-    discard: Callable[[object, bool], object],
+    discard: Callable[[object, bool, bool], object],
     look: Callable[[object], bytes | None],
 ) -> Verdict:
     """Drives a flow where waiting blocks. What ``send`` raises is an answer; what interrupts is not."""
@@ -210,7 +212,7 @@ async def drive_async(
     flow: Flow,
     send: Callable[[int], Awaitable[object]],
     sleep: Callable[[float], Awaitable[object]],
-    discard: Callable[[object, bool], Awaitable[object]],
+    discard: Callable[[object, bool, bool], Awaitable[object]],
     look: Callable[[object], Awaitable[bytes | None]],
     unbroken: Callable[[Awaitable[object]], Awaitable[None]],
 ) -> Verdict:

@@ -222,14 +222,14 @@ def _put_back(content: Any, taken: bytes) -> None:
         content._eof_counter = 0
 
 
-async def _discard(response: Any, drains: bool) -> None:
-    """Reads a small body, which is kept for the caller, and gives the connection back."""
+async def _discard(response: Any, drains: bool, keeps: bool) -> None:
+    """Reads a small body, which the caller may see when ``keeps``, and gives the connection back."""
     if not drains:
         response.close()
         return
     length = response.content_length
     try:
-        if length is not None and length <= LARGEST_DRAIN_BYTES:
+        if keeps and length is not None and length <= LARGEST_DRAIN_BYTES:
             await response.read()
         else:
             drained = 0

@@ -352,9 +352,9 @@ def _decoded(response: Any, taken: bytes) -> bytes | None:
     return body
 
 
-def _discard(response: Any, drains: bool) -> None:
+def _discard(response: Any, drains: bool, keeps: bool) -> None:
     try:
-        size = _size(response) if drains else LARGEST_DRAIN_BYTES + 1
+        size = _size(response, keeps) if drains else LARGEST_DRAIN_BYTES + 1
         if size is None:
             drained = 0
             for chunk in response.iter_raw():
@@ -369,9 +369,9 @@ def _discard(response: Any, drains: bool) -> None:
         response.close()
 
 
-async def _discard_async(response: Any, drains: bool) -> None:
+async def _discard_async(response: Any, drains: bool, keeps: bool) -> None:
     try:
-        size = _size(response) if drains else LARGEST_DRAIN_BYTES + 1
+        size = _size(response, keeps) if drains else LARGEST_DRAIN_BYTES + 1
         if size is None:
             drained = 0
             async for chunk in response.aiter_raw():
@@ -386,9 +386,10 @@ async def _discard_async(response: Any, drains: bool) -> None:
         await response.aclose()
 
 
-def _size(response: Any) -> int | None:
-    """What is left of the body, as its length says. A small one is kept: a ``Deferred`` may carry the response."""
+def _size(response: Any, keeps: bool) -> int | None:
+    """What is left of the body, as its length says; None where one has to look, or need not decode it."""
     if response.is_stream_consumed or response.request.method == "HEAD":
         return 0
     length = response.headers.get("content-length", "")
-    return int(length[:16]) if length.isascii() and length.isdigit() else None
+    size = int(length[:16]) if length.isascii() and length.isdigit() else None
+    return size if keeps or size is None or size > LARGEST_DRAIN_BYTES else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from bide import urllib3
@@ -157,22 +158,16 @@ def _look(response: Any) -> bytes | None:
     return urllib3.look(response.raw) if body is None else body
 
 
-def _discard(response: Any, drains: bool) -> None:
-    """Reads a small body, which is kept for the caller, and closes the response."""
-    if not drains:
-        response.close()
-        return
+def _discard(response: Any, drains: bool, keeps: bool) -> None:
+    """Reads the rest of a small body, which the caller may see when ``keeps``, and closes the response."""
     try:
         length = response.headers.get("Content-Length", "")
-        if len(length) <= 5 and length.isdecimal() and int(length) <= LARGEST_DRAIN_BYTES:
+        is_small = len(length) <= 5 and length.isdecimal() and int(length) <= LARGEST_DRAIN_BYTES
+        if drains and keeps and is_small:
             _ = response.content
-        else:
-            drained = 0
-            for chunk in response.iter_content(4096):
-                drained += len(chunk)
-                if drained > LARGEST_DRAIN_BYTES:
-                    break
-    except requests.RequestException:
+        elif drains and hasattr(response.raw, "stream"):  # Some other adapters' have only a file.
+            urllib3.drain(response.raw)
+    except (requests.RequestException, HTTPError, OSError):
         pass  # A body that breaks off is of no more interest than one that does not.
     finally:
         response.close()

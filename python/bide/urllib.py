@@ -131,7 +131,7 @@ def _look(response: Any) -> bytes | None:
         return None
 
 
-def _discard(response: Any, drains: bool) -> None:
+def _discard(response: Any, drains: bool, keeps: bool) -> None:
     """urllib opens a connection for each request: it is closed with the response."""
     try:
         if drains:

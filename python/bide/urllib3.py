@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from bide.limiter import Limiter
 
-__all__ = ["PoolManager", "Retry", "look"]
+__all__ = ["PoolManager", "Retry", "drain", "look"]
 
 BAD_REQUEST = 400
 """Every other refusal of a client may be one to repeat, by the policy of some host, which ``is_retry`` is not told."""
@@ -428,15 +428,25 @@ def look(response: Any) -> bytes | None:
         return None
 
 
-def _discard(response: Any, drains: bool) -> None:
+def drain(response: Any) -> bool:
+    """Reads the rest of a small body, as it came; whether that was all of it."""
+    drained = 0
+    while drained <= LARGEST_DRAIN_BYTES:
+        chunk = response.read(4096, decode_content=False)
+        if not chunk:
+            return True
+        drained += len(chunk)
+    return False
+
+
+def _discard(response: Any, drains: bool, keeps: bool) -> None:
     """Reads the rest of a small body, and gives the connection back."""
-    drained = 0 if drains else LARGEST_DRAIN_BYTES + 1
+    is_whole = False
     try:
-        while drained <= LARGEST_DRAIN_BYTES and (chunk := response.read(4096, decode_content=False)):
-            drained += len(chunk)
+        is_whole = drains and drain(response)
     except (HTTPError, OSError):
-        pass  # A body that breaks off is of no more interest than one that does not.
+        is_whole = True  # A body that breaks off is of no more interest than one that does not.
     finally:
-        if drained > LARGEST_DRAIN_BYTES:
+        if not is_whole:
             response.close()
         response.release_conn()

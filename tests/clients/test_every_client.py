@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -243,6 +244,28 @@ def test_a_discarded_body_that_is_not_what_it_says_does_no_harm(client: Any) -> 
     with ScriptedServer([answer_bytes(503, fields, b"not gzip"), answer_bytes(200)]) as server:
         assert client(server.url + PATH).status == 200
         assert len(server.requests) == 2
+
+
+BOMB = gzip.compress(bytes(40_000_000))
+"""Little enough to be read to its end, where nobody decodes it."""
+
+
+# httpx leaves the iterators of a body that is not read to its end to the garbage collector; trio tells of it.
+@pytest.mark.filterwarnings("ignore:.*garbage collected before it had been exhausted:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_body_that_is_thrown_away_is_not_decoded(client: Any) -> None:
+    if client.name == "urllib3":
+        pytest.skip("urllib3 itself reads and decodes what its caller asked it to preload")
+    assert len(BOMB) < 65_536
+    tracemalloc.start()
+    try:
+        with ScriptedServer(
+            [answer_bytes(503, {"Content-Encoding": "gzip"}, BOMB), answer_bytes(200)]
+        ) as server:
+            assert client(server.url + PATH).status == 200
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_chunked_body_that_is_thrown_away_gives_its_connection_back(client: Any) -> None:
