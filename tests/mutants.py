@@ -238,7 +238,7 @@ def main() -> int:
     given = options.parse_args()
     os.chdir(ROOT)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    hypothesis.settings.register_profile("mutants", derandomize=True, database=None)
+    hypothesis.settings.register_profile("mutants", derandomize=True, database=None, max_examples=20)
     hypothesis.settings.load_profile("mutants")
     gc.freeze()  # what was imported is not looked through in every fork
     killed = every = 0

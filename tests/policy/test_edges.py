@@ -419,6 +419,7 @@ def test_without_elapsed_the_first_try_has_the_whole_deadline() -> None:
     policy = bide.HTTP.replace(deadline=5.0)
     reply = bide.Reply(429, {"Retry-After": "5"})
     assert bide.decide(reply, policy, draw=0.0).action is bide.Action.RETRY
+    assert bide.explain(reply, policy, draw=0.0).decision.action is bide.Action.RETRY
     assert bide.decide(reply, policy, elapsed=0.5, draw=0.0).action is bide.Action.DEFER
 
 

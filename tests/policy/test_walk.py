@@ -576,6 +576,15 @@ def test_a_refusal_is_what_the_dialect_says(
         assert decision.reason is when.reason
 
 
+def test_of_two_conditions_that_hold_the_first_says_why() -> None:
+    refused = tuple(
+        When(header=name, reason=reason) for name, reason in [("a", Reason.NOT_READY), ("b", Reason.CONFLICT)]
+    )
+    policy = made(refused_when=refused)
+    assert http(200, {"A": "1", "B": "1"}, policy).reason is Reason.NOT_READY
+    assert http(200, {"B": "1"}, policy).reason is Reason.CONFLICT
+
+
 def test_a_default_wait_follows_a_refusal_that_states_no_time() -> None:
     policy = HTTP.replace(default_wait=60.0)
     assert http(429, {}, policy).source == "default"
