@@ -134,13 +134,13 @@ def mutants(source: str) -> Iterator[Mutant]:
                 line, after = next(
                     (n, after) for n, (before, after) in enumerate(pairs, start + 1) if before != after
                 )
-                if "TYPE_CHECKING" not in after:  # what type checkers alone see
+                if "TYPE_CHECKING" not in after:  # the constant itself
                     key = f"{line}: {after.strip()} [{name} {occurrence}]"
                     yield Mutant(key, "".join((*lines[:start], changed, *lines[end:])))
 
 
 def without_annotations(source: str) -> str:
-    """What a source does: its syntax without annotations and docstrings."""
+    """What a source does: its syntax without annotations, and without what type checkers alone see."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -149,6 +149,8 @@ def without_annotations(source: str) -> str:
             node.annotation = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
     return ast.dump(tree)
 
 

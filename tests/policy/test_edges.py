@@ -382,10 +382,23 @@ def test_a_number_is_read_only_where_it_is_said_to_stand(left: Field) -> None:
         assert bide.explain(reply, policy, now=NOW).decision.quotas == (quota,)
 
 
-def test_a_moment_of_undeclared_unit_is_one_from_a_thousand_million_seconds_on() -> None:
-    headers = {"X-RateLimit-Limit": "9", "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "1000000000"}
-    (quota,) = bide.decide(bide.Reply(200, headers), now=999_999_990.0).quotas
-    assert quota.reset_after == 10.0
+@pytest.mark.parametrize(
+    ("reset", "now", "after"),
+    [
+        ("57", 20.0, 57.0), ("999999999", 999_999_990.0, None), ("1000000000", 999_999_990.0, 10.0),
+        ("99999999999", 99_999_999_990.0, 9.0), ("100000000000", 99_999_999_990.0, None),
+        ("100000000000", 99_999_990.0, 10.0),
+    ],
+)  # fmt: skip
+def test_the_unit_of_a_window_is_told_by_its_size_at_the_bounds(
+    reset: str, now: float, after: float | None
+) -> None:
+    reply = bide.Reply(
+        200, {"X-RateLimit-Limit": "9", "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": reset}
+    )
+    (quota,) = bide.decide(reply, now=now).quotas
+    assert quota.reset_after == after
+    assert bide.explain(reply, now=now).decision.quotas == (quota,)
 
 
 def test_every_reply_is_measured_against_its_own_date_and_age() -> None:

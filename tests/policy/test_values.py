@@ -176,6 +176,17 @@ def test_a_field_that_is_out_of_bounds_takes_no_other_with_it() -> None:
     assert [note.name for note in explanation.dropped] == ["retry-after"]
 
 
+@pytest.mark.parametrize(
+    ("field", "left"),
+    [('"a";r=1;t=9', "left of a"), ("limit=9, remaining=1, reset=9", "left of the limit")],
+)
+def test_an_explanation_says_of_what_something_is_left(field: str, left: str) -> None:
+    assert [str(note) for note in explain(Reply(200, {"RateLimit": field}), now=0.0).read] == [
+        f"ratelimit: {field!r} read as 1, {left}",
+        f"ratelimit: {field!r} read as 9, seconds ahead",
+    ]
+
+
 def test_an_explanation_shows_the_field_that_is_no_structured_list() -> None:
     reply = Reply(200, {"RateLimit-Limit": "9 9", "RateLimit-Remaining": "1", "RateLimit-Reset": "9"})
     assert [str(note) for note in explain(reply, now=0.0).dropped] == [

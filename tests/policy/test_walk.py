@@ -265,9 +265,19 @@ def test_windows_in_comma_lists_are_paired_by_position(
     assert [(quota.remaining, quota.reset_after) for quota in quotas] == stated
 
 
+def test_a_constant_limit_is_stated_once_where_nothing_is_counted() -> None:
+    policy = made(windows=(Window(limit=9.0, bucket=Field("name")),))
+    assert http(200, {"Name": "a"}, policy).quotas == (Quota(9.0, bucket="a"),)
+
+
+def test_a_field_that_is_no_structured_list_is_ignored_alone() -> None:
+    headers = {"RateLimit-Remaining": "1 1", "RateLimit-Limit": "9", "RateLimit-Reset": "5"}
+    assert http(200, headers).quotas == (Quota(9, None, 5.0, NOW + 5.0),)
+
+
 def test_one_pattern_names_32_windows_at_most() -> None:
-    window = Window(remaining=Field("x-*-left"))
-    headers = {f"X-{number}-Left": "1" for number in range(33)}
+    window = Window(limit=Field("x-everything"), remaining=Field("x-*-left"))
+    headers = {"Date": DATE, "X-Everything": "9"} | {f"X-{number}-Left": "1" for number in range(33)}
     quotas = http(200, headers, made(windows=(window,))).quotas
     assert [quota.bucket for quota in quotas] == [str(number) for number in range(32)]
 

@@ -101,7 +101,7 @@ class Reader:
                 after = at = float(reset)
                 if unit == WHOLE_SECONDS or (unit == BY_SIZE and at < 1e9):
                     at = now + after
-                elif at > 1e11:
+                elif at >= 1e11:
                     return None
                 elif by_date and "date" in found:
                     text, server = Source.memo
