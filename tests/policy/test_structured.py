@@ -79,42 +79,6 @@ def broken(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("kind", "texts"),
-    [("list", LISTS), ("dictionary", DICTIONARIES), ("item", ITEMS)],
-    ids=lambda v: str(v)[:10],
-)
-def test_what_is_well_formed_reads_as_by_another_parser(kind: str, texts: st.SearchStrategy[str]) -> None:
-    @given(texts)
-    def same(text: str) -> None:
-        ours = PARSERS[kind](text)
-        assert (None if ours is None else with_kinds(ours)) == by_the_other(kind, text)
-
-    same()
-
-
-@pytest.mark.parametrize(
-    ("kind", "texts"),
-    [("list", LISTS), ("dictionary", DICTIONARIES), ("item", ITEMS)],
-    ids=lambda v: str(v)[:10],
-)
-def test_what_is_nearly_well_formed_is_refused_where_another_parser_refuses_it(
-    kind: str, texts: st.SearchStrategy[str]
-) -> None:
-    @given(broken(texts).filter(lambda text: ":" not in text and "@" not in text))
-    def same(text: str) -> None:
-        ours = PARSERS[kind](text)
-        assert (None if ours is None else with_kinds(ours)) == by_the_other(kind, text)
-
-    same()
-
-
-@given(st.text(max_size=60))
-def test_any_text_is_parsed_or_refused(text: str) -> None:
-    for parse in PARSERS.values():
-        parse(text)
-
-
 ROWS: list[tuple[str, str, object]] = [
     ("list", "", []),
     ("list", "  1 , 2  ", [(1, {}), (2, {})]),
@@ -196,6 +160,42 @@ def test_a_key_that_is_given_again_keeps_its_place_as_by_another_parser() -> Non
     found = parse_dictionary("a=1, b=2, a=3")
     assert found is not None
     assert list(found) == list(by_the_other("dictionary", "a=1, b=2, a=3"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [("list", LISTS), ("dictionary", DICTIONARIES), ("item", ITEMS)],
+    ids=lambda v: str(v)[:10],
+)
+def test_what_is_well_formed_reads_as_by_another_parser(kind: str, texts: st.SearchStrategy[str]) -> None:
+    @given(texts)
+    def same(text: str) -> None:
+        ours = PARSERS[kind](text)
+        assert (None if ours is None else with_kinds(ours)) == by_the_other(kind, text)
+
+    same()
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [("list", LISTS), ("dictionary", DICTIONARIES), ("item", ITEMS)],
+    ids=lambda v: str(v)[:10],
+)
+def test_what_is_nearly_well_formed_is_refused_where_another_parser_refuses_it(
+    kind: str, texts: st.SearchStrategy[str]
+) -> None:
+    @given(broken(texts).filter(lambda text: ":" not in text and "@" not in text))
+    def same(text: str) -> None:
+        ours = PARSERS[kind](text)
+        assert (None if ours is None else with_kinds(ours)) == by_the_other(kind, text)
+
+    same()
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    for parse in PARSERS.values():
+        parse(text)
 
 
 @given(
