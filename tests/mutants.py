@@ -70,7 +70,7 @@ TESTS = {
     "bide.policy._status": ("tests/policy/test_values.py", *WALK),
     "bide.policy._structured": ("tests/policy/test_structured.py",),
     "bide.policy._types": ("tests/policy/test_values.py", *WALK),
-    "bide.policy._wait": (*WALK, "tests/policy/test_texts.py", CASES),
+    "bide.policy._wait": (*WALK, "tests/policy/test_texts.py", "tests/policy/test_values.py", CASES),
     "bide.policy._windows": (
         *WALK,
         "tests/policy/test_headers.py",

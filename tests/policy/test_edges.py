@@ -18,7 +18,7 @@ from bide.policy._fields import (
     readings,
     whole,
 )
-from bide.policy._wait import governing, used_up
+from bide.policy._wait import combine, governing, used_up
 
 NOW = 1_700_000_000.0
 
@@ -157,9 +157,49 @@ def test_of_several_readers_of_a_count_the_first_one_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rule", "explicit", "held", "stated"),
+    [
+        ("first", 3.0, 9.0, (3.0, "explicit")), ("first", 9.0, None, (9.0, "explicit")),
+        ("greatest", 3.0, 9.0, (9.0, "held")), ("greatest", 9.0, 3.0, (9.0, "explicit")),
+        ("greatest", 5.0, 5.0, (5.0, "explicit")), ("greatest", 5.0, None, (5.0, "explicit")),
+        ("window_first", 9.0, 3.0, (3.0, "held")), ("window_first", 9.0, None, (9.0, "explicit")),
+    ],
+)  # fmt: skip
+def test_two_waits_become_one(
+    rule: str, explicit: float, held: float | None, stated: tuple[float, str]
+) -> None:
+    assert combine(rule, explicit, "explicit", held, "held") == stated
+
+
+@pytest.mark.parametrize(
+    ("wait", "there", "elsewhere"),
+    [
+        (Field("when", ("seconds",), separator="/", column=1), "3/5", "5"),
+        (Field("when", ("seconds",), parameter="t"), "3; t=5", "5"),
+        (Field("when", ("seconds",), json="t"), '{"t": 5}', "5"),
+    ],
+)
+def test_a_wait_is_read_only_where_it_is_said_to_stand(wait: Field, there: str, elsewhere: str) -> None:
+    policy = bide.Policy("x", Dialect(waits=(wait,)))
+    assert bide.decide(bide.Reply(429, {"When": there}), policy, draw=0.0).wait == 5.0
+    assert bide.decide(bide.Reply(429, {"When": elsewhere}), policy, draw=0.0).source == "backoff"
+
+
+@pytest.mark.parametrize(
+    ("date", "source"),
+    [("Sun, 13 Nov 2022 22:13:20 GMT", "backoff"), ("Sun, 13 Nov 2022 22:13:19 GMT", "default")],
+)
+def test_a_moment_that_is_past_by_366_days_is_believed_to_be_past(date: str, source: str) -> None:
+    assert (
+        bide.decide(bide.Reply(429, {"Retry-After": date}), bide.CLEVER, now=NOW, draw=0.0).source == source
+    )
+
+
+@pytest.mark.parametrize(
     ("available", "rate", "wait"),
-    [("0", "2", 0.5), ("1", "2", None), ("0", "0", None), ("-9", "1", 10.0), ("0.5", "1", 0.5),
-     ("0", "0.00000001", None), ("-31622399", "1", 31_622_400.0), ("-31622400", "1", None)],
+    [("0", "2", 0.5), ("0, 9", "2, 9", 0.5), ("0", "-1", None), ("1", "2", None), ("0", "0", None),
+     ("-9", "1", 10.0), ("0.5", "1", 0.5), ("0", "0.00000001", None), ("-31622399", "1", 31_622_400.0),
+     ("-31622400", "1", None)],
 )  # fmt: skip
 def test_a_leaky_bucket_states_a_wait_only_where_it_can(
     available: str, rate: str, wait: float | None
@@ -185,6 +225,7 @@ def test_the_governing_window_is_ranked() -> None:
     little, much = Quota(limit=10, remaining=1), Quota(limit=10, remaining=9)
     boundless, silent = Quota(remaining=2, reset_after=1.0), Quota(limit=5, reset_after=99.0)
     order = [late, soon, ended, little, much, boundless, silent, Quota(limit=5, reset_after=2.0)]
+    order += [Quota(limit=5), Quota(limit=5, reset_after=-0.5)]
     for index, quota in enumerate(order):
         assert governing(tuple(reversed(order[index:]))) == quota
 
@@ -192,6 +233,7 @@ def test_the_governing_window_is_ranked() -> None:
 def test_used_up_windows_are_waited_for_to_the_last_and_unknown_ones_on_a_refusal_alone() -> None:
     zero, left, unknown = Quota(remaining=0), Quota(remaining=1), Quota(limit=5)
     assert used_up([(zero, 3.0, "a"), (zero, 9.0, "b"), (zero, 5.0, "c")], False) == (9.0, "b")
+    assert used_up([(zero, 3.0, "a"), (zero, 3.0, "b")], False) == (3.0, "a")
     assert used_up([(left, 3.0, "a"), (unknown, 9.0, "b")], False) == (None, "")
     assert used_up([(left, 3.0, "a"), (unknown, 9.0, "b")], True) == (9.0, "b")
     assert used_up([(zero, None, "a"), (unknown, 9.0, "b")], True) == (None, "")

@@ -91,6 +91,7 @@ RETRY_AFTER = [
     ("Tuesday, 14-Nov-23 22:13:50 GMT", 30.0, "retry-after"),
     ("Tue Nov 14 22:13:50 2023", 30.0, "retry-after"),
     ("5, 10", 10.0, "retry-after"),
+    ("0, Tue, 14 Nov 2023 22:13:20 GMT", 0.0, "retry-after"),
     ("10, 5", 10.0, "retry-after"),
     ("5, soon", 5.0, "retry-after"),
     ("Tue, 14 Nov 2023 22:13:50 GMT, 5", 30.0, "retry-after"),

@@ -113,7 +113,8 @@ class ExplicitWait:
                 return None
             values.append(value)
         needed, available, rate = values
-        if rate <= 0.0 or needed <= available or needed - available > LONGEST * rate:
+        # Where nothing flows back, nothing is near enough.
+        if needed <= available or needed - available > LONGEST * rate:
             return None
         return (needed - available) / rate
 
