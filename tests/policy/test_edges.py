@@ -225,7 +225,7 @@ def test_the_governing_window_is_ranked() -> None:
     little, much = Quota(limit=10, remaining=1), Quota(limit=10, remaining=9)
     boundless, silent = Quota(remaining=2, reset_after=1.0), Quota(limit=5, reset_after=99.0)
     order = [late, soon, ended, little, much, boundless, silent, Quota(limit=5, reset_after=2.0)]
-    order += [Quota(limit=5), Quota(limit=5, reset_after=-0.5)]
+    order += [Quota(limit=5, reset_after=0.5), Quota(limit=5), Quota(limit=5, reset_after=-0.5)]
     for index, quota in enumerate(order):
         assert governing(tuple(reversed(order[index:]))) == quota
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import httpx
 import multidict
 import pytest
 import requests
+import starlette.datastructures
 import urllib3
+import werkzeug.datastructures
 
 from bide.policy import CLEVER, HTTP, Decision, Dialect, Field, Policy, When, Window, decide, explain
 from bide.policy._headers import _LISTINGS
@@ -22,6 +25,10 @@ KINDS: dict[str, Any] = {
     "urllib3": urllib3.HTTPHeaderDict,
     "requests": lambda pairs: requests.structures.CaseInsensitiveDict(pairs),
     "multidict": multidict.CIMultiDict,
+    "werkzeug": werkzeug.datastructures.Headers,
+    "starlette": lambda pairs: starlette.datastructures.Headers(
+        raw=[(name.lower().encode(), value.encode()) for name, value in pairs]
+    ),
 }
 
 
@@ -47,10 +54,21 @@ def test_a_field_is_found_in_any_letter_case_the_first_time_and_the_next(kind: s
             assert decided(headers).wait == 3.0
 
 
-@pytest.mark.parametrize("kind", ["list", "httpx", "urllib3", "multidict"])
-def test_lines_of_one_field_are_joined_whoever_keeps_them(kind: str) -> None:
-    headers = KINDS[kind]([("Retry-After", "3"), ("retry-after", "9"), ("Retry-After", "5")])
+@pytest.mark.parametrize("kind", ["list", "httpx", "urllib3", "multidict", "werkzeug", "starlette"])
+@pytest.mark.parametrize("order", list(itertools.permutations("395")))
+def test_lines_of_one_field_are_joined_whoever_keeps_them(kind: str, order: tuple[str, str, str]) -> None:
+    headers = KINDS[kind](list(zip(("Retry-After", "retry-after", "Retry-After"), order, strict=True)))
     assert decided(headers).wait == 9.0
+    notes = explain(Response(headers), CLEVER, now=NOW, draw=0.0).read
+    assert [note.text for note in notes] == list(order)
+
+
+@pytest.mark.parametrize("package", ["httpx", "urllib3", "elsewhere"])
+def test_what_only_looks_like_a_clients_headers_is_read_by_its_items(package: str) -> None:
+    inside = {"_list": 3, "_container": 3} if package != "elsewhere" else {"_list": [], "_container": {}}
+    for name in ("Headers", "HTTPHeaderDict"):
+        kind = type(name, (dict,), {"__module__": package, **inside})
+        assert decided(kind({"Retry-After": "3"})).wait == 3.0
 
 
 def test_two_spellings_in_one_dictionary_are_lines_of_one_field() -> None:
@@ -119,6 +137,14 @@ def test_a_reply_of_too_many_fields_keeps_128_of_them(before: int, wait: float) 
     decision = decided(headers, policy, status=200)
     assert len(decision.quotas) == 32
     assert decision.wait == wait
+
+
+def test_what_a_pattern_does_not_match_takes_no_place() -> None:
+    policy = Policy("many", Dialect(windows=(Window(remaining=Field("x-*-left")),), wait_on_success=True))
+    others = {f"X-{number}-All": "1" for number in range(200)} | {
+        f"Y-{number}-Left": "1" for number in range(200)
+    }
+    assert decided(others | {"Retry-After": "3"}, policy, status=200).wait == 3.0
 
 
 @pytest.mark.parametrize("length", [64, 65])

@@ -146,11 +146,13 @@ def _listing_of(headers: object) -> Listing:
 
 def _told_by_class(headers: object) -> Listing:
     kind = type(headers)
-    if kind.__name__ == "Headers" and isinstance(getattr(headers, "_list", None), list):
+    # Others have classes of these names, and attributes of these, too: the package decides.
+    package = kind.__module__.partition(".")[0]
+    if package in ("httpx", "httpx2") and isinstance(getattr(headers, "_list", None), list):
         return _httpx_pairs
-    if kind.__name__ == "HTTPHeaderDict" and isinstance(getattr(headers, "_container", None), dict):
+    if package == "urllib3" and isinstance(getattr(headers, "_container", None), dict):
         return _urllib3_pairs
-    if kind.__module__.startswith("multidict"):
+    if package == "multidict":
         return _multidict_pairs
     for method in ("raw_items", "lower_items", "multi_items", "items"):
         if callable(getattr(headers, method, None)):
