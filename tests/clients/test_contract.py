@@ -111,7 +111,7 @@ def test_the_same_bytes_give_the_same_decision(client: Any, policy: bide.Policy,
             witness.seen.clear()
             clock = FakeClock(unix=recorded.now)
             with pytest.raises(Seen):
-                client(server.url, policy=policy, clock=clock, on_decision=end, timeout=1.0)
+                client(server.url, policy=policy, clock=clock, on_decision=end)
             assert len(server.requests) == count, recorded.id
             assert len(witness.seen) == 1, recorded.id
             response, arguments, decision = witness.seen[0]
@@ -133,7 +133,7 @@ def test_a_retry_of_urllib3_decides_as_the_clients_do_about_what_it_is_asked(
     asked, differing = 0, []
     with (
         ScriptedServer([recorded.to_bytes() for recorded in RECORDED]) as server,
-        urllib3.PoolManager(timeout=1.0) as manager,
+        urllib3.PoolManager(timeout=5.0) as manager,
     ):
         for recorded in RECORDED:
             witness.seen.clear()

@@ -179,7 +179,8 @@ def test_a_refused_connection_is_tried_again_even_for_a_post(client: Any) -> Non
 def test_an_answer_that_does_not_come_in_time_is_asked_for_again(client: Any) -> None:
     with ScriptedServer([STALL, answer_bytes(200)]) as server:
         assert client(server.url + PATH, timeout=0.2).status == 200
-        assert (len(server.requests), server.connections) == (2, 2)
+        # On a slow machine the second one may be late, too.
+        assert len(server.requests) == server.connections >= 2
 
 
 def test_a_post_without_an_answer_in_time_is_not_sent_again(client: Any) -> None:
