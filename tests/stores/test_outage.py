@@ -3,6 +3,8 @@
 import asyncio
 import importlib
 import logging
+import re
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -315,11 +317,42 @@ def test_the_permissions_that_the_documentation_lists_are_enough(kind: str, mort
         barred.take("a")
 
 
-def test_a_server_that_speaks_something_else_is_a_failure_in_words(server: Any) -> None:
-    with bide.testing.ScriptedServer([bide.testing.answer_bytes(200)]) as http:
-        port = int(http.url.rpartition(":")[2])
-        with pytest.raises(bide.StoreError, match=f"127.0.0.1:{port}"):
-            bide.Limiter("1/second", store=f"{server.kind}://127.0.0.1:{port}?timeout=0.3").take("a")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", b"\0\xff\r\n",
+        # Redis, and no answer to what was asked.
+        b"*1\r\n$1\r\n1\r\n", b":5\r\n", b"$-1\r\n", b"$3\r\nfoo\r\n", b"$0\r\n\r\n", b"$2\r\n\xff\xff\r\n",
+        b"$7\r\n1 2 3 4\r\n", b"$13\r\n1 2 3 4 5 6 7\r\n", b"$70\r\n" + b"1" * 70 + b"\r\n",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_server_that_speaks_something_else_is_a_failure_in_words(
+    kind: str, answer: bytes, blocks: bool
+) -> None:
+    def talk(listener: socket.socket) -> None:
+        with suppress(OSError):  # closed in the end
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    while connection.recv(65_536):
+                        connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        limiter = bide.Limiter("1/second", store=f"{kind}://127.0.0.1:{port}?timeout=20")
+        try:
+            with pytest.raises(bide.StoreError, match=f"127.0.0.1:{port}: ") as raised:
+                _ = limiter.take("a") if blocks else asyncio.run(limiter.take_async("a"))
+        finally:
+            limiter.store.close()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert re.search("protocol", str(raised.value), re.IGNORECASE)
+    assert str(raised.value).isprintable()
+    assert limiter.store.stats().failures == 1
 
 
 def test_a_real_cluster_node_takes_every_call(kind: str, tmp_path: Any, counting_servers: Any) -> None:

@@ -456,10 +456,13 @@ def test_without_the_library_it_says_what_to_install(kind: str) -> None:
 
 
 def test_a_repr_names_the_server_and_no_secret(kind: str) -> None:
-    limiter = bide.Limiter("5/minute", store=f"{kind}://user:hunter2@example.org:7000/3?lease=9")
+    limiter = bide.Limiter(
+        "5/minute", store=f"{kind}://user:hunter2@example.org:7000/3?lease=9&secret=swordfish-1234567"
+    )
     said = f"{limiter!r} {limiter.store!r}"
     assert f"store='{kind}://example.org:7000/3'" in said
     assert "hunter2" not in said
+    assert "swordfish" not in said
     assert "lease=9" in said
 
 

@@ -60,8 +60,15 @@ class Answer(NamedTuple):
     sent_at: float
 
 
-def answer_of(reply: bytes, sent_at: float) -> Answer:
-    done, granted, seconds, microseconds, *rest = map(int, reply.split())
+MOST_OCTETS = 300
+"""Of a reply: eight limits and the time, each a number that a float can hold."""
+
+
+def answer_of(reply: bytes, sent_at: float, limits: int) -> Answer:
+    """What a script says of so many limits; raises ValueError where it is no such reply."""
+    done, granted, seconds, microseconds, *rest = map(int, reply[: MOST_OCTETS + 1].split())
+    if len(reply) > MOST_OCTETS or len(rest) != 2 * limits:
+        raise ValueError("no reply of a script")
     words = ((rest[0], rest[1]),) if len(rest) == 2 else tuple(zip(rest[::2], rest[1::2], strict=True))
     return Answer(done, granted, seconds * 1_000 + microseconds // 1_000, words, sent_at)
 

@@ -207,7 +207,13 @@ class Remote:
                 StoreError
             ):  # The server did not know the script: it may have lost the secret as well.
                 yield from self.store.agree()
-        return answer_of(reply, sent_at)
+        return self._answer(reply, sent_at)
+
+    def _answer(self, reply: bytes, sent_at: float) -> Answer:
+        try:
+            return answer_of(reply, sent_at, len(self.limits))
+        except ValueError:
+            raise self.store.misunderstood() from None
 
     def _take(self, key: Key, cost: int, probe_ms: int | None) -> Flow[Outcome]:
         mark, cost, recall = fingerprint(key), whole_cost(cost), self._recall
@@ -247,12 +253,12 @@ class Remote:
                 trips = tuple(self._trip(TAKE, keys[n], marks[n], cost, 0, -1) for n in some)
                 sent_at = self._recall.monotonic()
                 replies = yield trips
+                told = [self._answer(reply, sent_at) for reply in replies]
             except StoreError as error:
                 for n in some:
                     answers[n] = self._without(error, keys[n], cost, None).allowed
             else:
-                for n, reply in zip(some, replies, strict=True):
-                    answer = answer_of(reply, sent_at)
+                for n, answer in zip(some, told, strict=True):
                     answers[n] = self._recall.taken(keys[n], marks[n], cost, answer).allowed
         return answers
 

@@ -38,6 +38,19 @@ MOST_CONNECTIONS = 64
 class ServerError(Exception):
     """The server's reply is an error: its text."""
 
+    @classmethod
+    def of_a_stranger(cls) -> ServerError:
+        return cls("it does not speak the protocol of Redis, or something between does not")
+
+
+def octets_of(reply: object) -> bytes:
+    """A script's reply as a library gives it: it may have been told to decode texts."""
+    if isinstance(reply, str):
+        return reply.encode()
+    if not isinstance(reply, bytes):
+        raise ServerError.of_a_stranger()
+    return reply
+
 
 class Library:
     """What is asked of a client library: ``redis`` or ``valkey``, which name their parts alike."""
@@ -223,7 +236,7 @@ def reply_at(data: bytes, at: int) -> tuple[bytes | ServerError, int] | None:
         return (data[start:stop], stop + 2) if len(data) >= stop + 2 else None
     if kind == b"-":
         return ServerError(line.decode("utf-8", "replace")), line_end + 2
-    raise ServerError("it does not speak the protocol of Redis, or something between does not")
+    raise ServerError.of_a_stranger()
 
 
 def is_unknown(reply: bytes | ServerError) -> bool:
@@ -267,7 +280,7 @@ class ClientWire(_OfAClient):
             except self._library.no_script:
                 self.met_a_stranger = True
                 reply = self._client.eval(trip.script.text, 1, trip.key, *trip.arguments)
-            replies.append(reply.encode() if isinstance(reply, str) else reply)
+            replies.append(octets_of(reply))
         return replies
 
     def close(self) -> None:
@@ -332,7 +345,7 @@ class AsyncWire:
             for _ in packed:
                 try:
                     reply = await connection.read_response(disconnect_on_error=False)
-                    replies.append(reply.encode() if isinstance(reply, str) else reply)
+                    replies.append(octets_of(reply))
                 except self._library.module.ResponseError as error:
                     fatal = fatal or isinstance(error, self._library.module.ReadOnlyError)
                     replies.append(error)
@@ -374,7 +387,7 @@ class AsyncClientWire(_OfAClient):
                 except self._library.no_script:
                     self.met_a_stranger = True
                     reply = await self._client.eval(trip.script.text, 1, trip.key, *trip.arguments)
-                replies.append(reply.encode() if isinstance(reply, str) else reply)
+                replies.append(octets_of(reply))
         return replies
 
     async def close(self) -> None:

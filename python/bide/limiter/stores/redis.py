@@ -26,7 +26,7 @@ from bide.errors import StoreError
 from bide.limiter._limit import StoreStats
 from bide.limiter.stores._breaker import Breaker
 from bide.limiter.stores._scripts import SECRET, Trip, packed
-from bide.limiter.stores._wire import AsyncClientWire, AsyncWire, ClientWire, Library, Wire
+from bide.limiter.stores._wire import AsyncClientWire, AsyncWire, ClientWire, Library, ServerError, Wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -253,7 +253,10 @@ class RedisStore:
         """Sees to it that the secret is that of all others: at the start, after a loss, and once a minute."""
         mine = (self._secret or base64.urlsafe_b64encode(os.urandom(24))).decode()
         trip = Trip(SECRET, f"{self.prefix}secret".encode(), (mine,), packed(mine))
-        (self._secret,) = yield (trip,)
+        (secret,) = yield (trip,)
+        if not 0 < len(secret) <= 64 or not secret.isascii():
+            raise self.misunderstood()
+        self._secret = secret
         self._trusted_until = time.monotonic() + SECRET_SECONDS
 
     # Calls --------------------------------------------------------------------------------------------------
@@ -322,6 +325,10 @@ class RedisStore:
         text = said_of(error, self.timeout)
         self._breaker.failed(text)
         return StoreError(f"store {self}: {text}")
+
+    def misunderstood(self) -> StoreError:
+        """An answer came that no script of this store's gives: a failure like any other."""
+        return self._failed(ServerError.of_a_stranger())
 
     @property
     def wait(self) -> float:
@@ -397,7 +404,7 @@ def said_of(error: Exception, timeout: float) -> str:
     for name, advice in ADVICE.items():
         if kind.upper() in (f"{name}ERROR", f"{name[:-2]}ERROR"):
             return f"{name}: {advice}"
-    return text
+    return text if text.isprintable() else ascii(text)
 
 
 _stores: weakref.WeakSet[RedisStore] = weakref.WeakSet()
