@@ -104,6 +104,9 @@ _MODULES = frozenset(
 )
 """Public modules, loaded when they are first named: ``bide.httpx`` needs no second import."""
 
+_EXTRAS = frozenset({"aiohttp", "httpx", "otel", "requests", "tenacity", "urllib3"})
+"""Those that need what an extra of that name installs."""
+
 __all__ = [
     "CLEVER",
     "HTTP",
@@ -140,7 +143,13 @@ def __getattr__(name: str) -> object:
     if name in _HOME:
         value: object = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
-        value = import_module(f"bide.{name}")
+        try:
+            value = import_module(f"bide.{name}")
+        except ModuleNotFoundError as error:
+            if name not in _EXTRAS:
+                raise
+            text = f"bide.{name} needs what is not installed ({error.name}): pip install 'bide[{name}]'"
+            raise ModuleNotFoundError(text, name=error.name) from None
     else:
         raise AttributeError(f"module 'bide' has no attribute {name!r}")
     globals()[name] = value

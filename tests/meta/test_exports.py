@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,22 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_dir_lists_every_public_name() -> None:
     assert {*bide.__all__, *bide._MODULES} <= set(dir(bide))
+
+
+@pytest.mark.parametrize(
+    ("module", "packages"),
+    [
+        ("aiohttp", ["aiohttp"]),
+        ("httpx", ["httpx", "httpx2", "anyio"]),
+        ("otel", ["opentelemetry"]),
+        ("requests", ["requests"]),
+        ("tenacity", ["tenacity"]),
+        ("urllib3", ["urllib3"]),
+    ],
+)
+def test_a_module_whose_client_is_not_installed_says_what_to_install(
+    module: str, packages: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = f"import sys, bide; sys.modules.update(dict.fromkeys({packages})); bide.{module}"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 1
+    assert f"pip install 'bide[{module}]'" in capfd.readouterr().err
