@@ -227,7 +227,6 @@ def tried(
             forced = {"BIDE_PURE": "1"} if implementation == "pure" else {}
             run(
                 inside,
-                "-P",
                 "-m",
                 "pytest",
                 "-q",
