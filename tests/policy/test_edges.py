@@ -177,6 +177,7 @@ def test_two_waits_become_one(
         (Field("when", ("seconds",), separator="/", column=1), "3/5", "5"),
         (Field("when", ("seconds",), parameter="t"), "3; t=5", "5"),
         (Field("when", ("seconds",), json="t"), '{"t": 5}', "5"),
+        (Field("when", ("milliseconds", "seconds")), "5000", "five"),
     ],
 )
 def test_a_wait_is_read_only_where_it_is_said_to_stand(wait: Field, there: str, elsewhere: str) -> None:

@@ -59,8 +59,9 @@ def test_a_field_is_found_in_any_letter_case_the_first_time_and_the_next(kind: s
 def test_lines_of_one_field_are_joined_whoever_keeps_them(kind: str, order: tuple[str, str, str]) -> None:
     headers = KINDS[kind](list(zip(("Retry-After", "retry-after", "Retry-After"), order, strict=True)))
     assert decided(headers).wait == 9.0
-    notes = explain(Response(headers), CLEVER, now=NOW, draw=0.0).read
-    assert [note.text for note in notes] == list(order)
+    explanation = explain(Response(headers), CLEVER, now=NOW, draw=0.0)
+    assert [note.text for note in explanation.read] == list(order)
+    assert explanation.dropped == ()
 
 
 @pytest.mark.parametrize("package", ["httpx", "urllib3", "elsewhere"])
@@ -74,6 +75,11 @@ def test_what_only_looks_like_a_clients_headers_is_read_by_its_items(package: st
 def test_two_spellings_in_one_dictionary_are_lines_of_one_field() -> None:
     for _ in range(2):
         assert decided({"Retry-After": "3", "retry-after": "9", b"RETRY-AFTER": b"5"}).wait == 9.0
+
+
+def test_a_field_that_aiohttp_read_as_utf_8_hides_none_behind_it() -> None:
+    headers = multidict.CIMultiDict([("X-RateLimit-Bucket", "b\u00fc"), ("Retry-After", "3")])
+    assert decided(headers).wait == 3.0
 
 
 def test_names_of_octets_are_read_and_names_of_nothing_are_not() -> None:

@@ -100,6 +100,24 @@ def test_a_value_of_json_is_read_as_a_field_would_be(value: object, wait: float 
 
 
 @pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        (10**18 - 1, 10**18 - 1),
+        (10**18, None),
+        (1 - 10**18, 1 - 10**18),
+        (-(10**18), None),
+        (0.5, 0.5),
+        ("9", 9),
+        (True, None),
+    ],
+)
+def test_a_count_of_json_has_18_digits_at_most(value: object, limit: float | None) -> None:
+    window = Window(limit=Field(body="all"), remaining=Field(body="left"))
+    (quota,) = read(200, {}, {"all": value, "left": 1}, windows=(window,)).quotas
+    assert quota.limit == limit
+
+
+@pytest.mark.parametrize(
     ("name", "bucket"),
     [
         ("b" * 100, "b" * 100),
