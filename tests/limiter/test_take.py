@@ -1,5 +1,6 @@
 """What one call takes, what it tells, and what it refuses: one limit, several limits, many keys."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from enum import IntEnum
@@ -319,3 +320,41 @@ def test_a_store_is_shared_only_where_it_fits(
 ) -> None:
     with pytest.raises((ValueError, bide.StoreError), match=words):
         make(*limits, store=make("2/minute").store, **options)
+
+
+def test_every_call_has_a_twin_for_the_event_loop_that_answers_the_same(make: Make) -> None:
+    quota = type("Quota", (), {"remaining": 3, "reset_after": 10.0, "window": None})()
+
+    def blocking(limiter: Limiter) -> list[object]:
+        taken = limiter.take("a", 2)
+        said: list[object] = [row(taken), row(limiter.peek("a")), limiter.settle("a", taken, 3)]
+        said += [row(limiter.peek("a")), limiter.try_acquire("a"), list(limiter.try_acquire_many(["a", "b"]))]
+        said += [
+            limiter.refund("a", limiter.take("a")),
+            row(limiter.contact("c", 1, 5.0)),
+            limiter.sync("c", quota),
+        ]
+        said += [
+            row(limiter.peek("c")),
+            limiter.penalize("a", 7.0),
+            row(limiter.take("a")),
+            limiter.reset("a"),
+        ]
+        return [*said, row(limiter.peek("a"))]
+
+    async def in_the_loop(limiter: Limiter) -> list[object]:
+        taken = await limiter.take_async("a", 2)
+        said: list[object] = [
+            row(taken),
+            row(await limiter.peek_async("a")),
+            await limiter.settle_async("a", taken, 3),
+        ]
+        said += [row(await limiter.peek_async("a")), await limiter.try_acquire_async("a")]
+        said += [list(await limiter.try_acquire_many_async(["a", "b"]))]
+        said += [await limiter.refund_async("a", await limiter.take_async("a"))]
+        said += [row(await limiter.contact_async("c", 1, 5.0)), await limiter.sync_async("c", quota)]
+        said += [row(await limiter.peek_async("c")), await limiter.penalize_async("a", 7.0)]
+        said += [row(await limiter.take_async("a")), await limiter.reset_async("a")]
+        return [*said, row(await limiter.peek_async("a"))]
+
+    assert asyncio.run(in_the_loop(make("9/minute", name="in the loop"))) == blocking(make("9/minute"))
