@@ -87,12 +87,17 @@ def test_names_of_octets_are_read_and_names_of_nothing_are_not() -> None:
         assert decided({b"Retry-After": b"3", 7: "9", None: "9", b"Server": b"x"}).wait == 3.0
 
 
-@pytest.mark.parametrize("kind", ["urllib3", "multidict"])
-def test_a_value_that_is_no_text_is_dropped(kind: str) -> None:
-    headers = KINDS[kind]([("X-RateLimit-Remaining", "0")])
-    if kind == "urllib3":
-        headers._container["retry-after"] = ["Retry-After", 3]
+def test_a_value_that_is_no_text_is_dropped() -> None:
+    in_urllib3 = urllib3.HTTPHeaderDict({"X-RateLimit-Remaining": "0"})
+    in_urllib3._container["retry-after"] = ["Retry-After", 3]
+    for headers in (in_urllib3, {"Retry-After": 3}, [("Retry-After", 3)]):
         assert decided(headers).source == "default"
+        dropped = explain(Response(headers), CLEVER, now=NOW, draw=0.0).dropped
+        assert [str(note) for note in dropped] == ["retry-after: 'int' dropped: not text"]
+
+
+def test_what_is_no_pair_in_a_list_is_passed_over() -> None:
+    assert decided([("Retry-After", "9", "9"), 7, "ab", ("Retry-After",), ["Retry-After", "3"]]).wait == 3.0
 
 
 def test_octets_of_a_bucket_are_read_alike() -> None:
