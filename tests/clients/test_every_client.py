@@ -300,6 +300,39 @@ def test_an_open_file_is_sent_from_where_it_stood(client: Any) -> None:
         assert [request.body for request in server.requests] == [b"body"] * 2
 
 
+class HastyServer(ScriptedServer):
+    """Refuses the first request when it has seen its head, and reads no more of it."""
+
+    def _serve(self, connection: socket.socket) -> None:
+        if self.connections > 1:
+            super()._serve(connection)
+            return
+        with connection, connection.makefile("rb") as incoming:
+            while incoming.readline().strip():
+                pass
+            connection.sendall(answer_bytes(429, {"Retry-After": "3", "Connection": "close"}))
+
+
+@pytest.mark.parametrize("kind", [bytes, io.BytesIO])
+@pytest.mark.filterwarnings(
+    "ignore:Sending a large body directly:ResourceWarning"
+)  # aiohttp would rather have a file
+# httpx leaves the iterator of a body that was not sent to its end to the garbage collector; trio tells of it.
+@pytest.mark.filterwarnings("ignore:.*garbage collected before it had been exhausted:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_body_whose_sending_was_broken_off_is_sent_whole_the_next_time(
+    client: Any, kind: Callable[[bytes], Any]
+) -> None:
+    """Whether the client reads the refusal, or learns only that the connection broke."""
+    if kind is io.BytesIO and not client.reads_files:
+        pytest.skip("this client takes no files")
+    large = os.urandom(5_000_000)
+    with HastyServer([answer_bytes(200)]) as server:
+        assert client(server.url + PATH, "PUT", body=kind(large)).status == 200
+        assert [request.body == large for request in server.requests] == [True]
+        assert server.connections == 2
+
+
 def pipe() -> io.BufferedIOBase:
     """A file that cannot be brought back to its beginning."""
     reading, writing = os.pipe()
