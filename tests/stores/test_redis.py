@@ -1,6 +1,7 @@
 """The Redis and the Valkey store on real servers: what they keep, what they share, what they say."""
 
 import asyncio
+import base64
 import gc
 import importlib
 import os
@@ -190,6 +191,8 @@ def test_what_lies_in_the_server_names_no_key_and_ends_by_itself(url: str, serve
     for name in names:
         content = server.command("HGETALL", name).decode()
         assert "sk-live" not in content + name
+        fingerprint = base64.urlsafe_b64decode(name[-17:-1])
+        assert fingerprint[:4] not in SECRET_KEY.encode(), "a fingerprint, and not an encoding"
         until = int(server.command("PTTL", name).decode()[1:])
         windows = dict(re.findall(r"(\d+)\r\n\$\d+\r\n(\d+) ", content))
         assert set(windows) <= {"1000", "60000"}
