@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bide
 from bide.cli._draft import draft
-from bide.cli._recorded import Recorded
+from bide.cli._recorded import Recorded, read_response
 from bide.policies._check import check_text
 
 Run = Callable[..., Any]
@@ -169,6 +171,7 @@ DRAFTED = [
     (429, "A: b", '{"retry_after": 2.5, "global": false}', 2.5, "body"),
     (429, "A: b", '{"error": {"details": [{"a": 1}, {"retryDelay": "35s"}]}}', 35, "body"),
     (429, "A: b", '{"parameters": {"retry_after_ms": 1500}}', 1.5, "body"),
+    (999, "X-RateLimit-Remaining: 0|X-RateLimit-Reset: 20", "", 20, "x-ratelimit-reset"),
     (400, "X-RateLimit-Remaining: 3|X-RateLimit-Reset: 20",
      '{"error": {"code": "RATE_LIMIT_EXCEEDED", "retry_after": 5}}', 5, "body"),
 ]  # fmt: skip
@@ -261,3 +264,44 @@ def test_a_draft_of_every_recorded_response_is_accepted_and_reads_three_of_four_
             read.append(decision.action == "retry" and wait - 0.01 <= decision.wait <= wait + 1.5)
     assert len(read) > 200
     assert sum(read) >= 0.75 * len(read)
+
+
+PIECES = st.sampled_from(
+    [
+        b"\r\n",
+        b": ",
+        b'"',
+        b"{",
+        b"[",
+        b"0",
+        b"-1",
+        b"1e999",
+        b"9" * 40,
+        b"\0",
+        b"\xff",
+        b"\\",
+        b"\x1b[2J",
+        b".",
+    ]
+) | st.binary(max_size=4)
+
+
+@given(
+    case=st.sampled_from(CASES),
+    status=st.integers(100, 999),
+    changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 8), PIECES), max_size=8),
+)
+def test_whatever_was_recorded_is_drafted_or_refused_and_never_a_crash(
+    case: dict[str, Any], status: int, changes: list[tuple[int, int, bytes]]
+) -> None:
+    body = case["body"] if isinstance(case["body"], str) else json.dumps(case["body"])
+    fields = "".join(f"{name}: {value}\r\n" for name, value in case["headers"].items())
+    data = bytearray(f"HTTP/1.1 {status} X\r\n{fields}\r\n{body}".encode())
+    for position, length, piece in changes:
+        data[position : position + length] = piece
+    try:
+        recorded = read_response(bytes(data))
+    except ValueError:
+        return
+    text = draft(recorded)
+    assert text is None or check_text(text, Path("draft.toml"))[1] == []
