@@ -120,6 +120,7 @@ DATE_ROWS = [
     # The three forms of RFC 9110, the same instant.
     ("Sun, 06 Nov 1994 08:49:37 GMT", 784111777),
     ("Sunday, 06-Nov-94 08:49:37 GMT", 784111777),
+    ("Wednesday, 09-Nov-94 08:49:37 GMT", 784370977),
     ("Sun Nov  6 08:49:37 1994", 784111777),
     ("Sun Nov 16 08:49:37 1994", 784975777),
     ("Thu, 01 Jan 1970 00:00:00 GMT", 0),

@@ -64,6 +64,18 @@ def test_lines_of_one_field_are_joined_whoever_keeps_them(kind: str, order: tupl
     assert explanation.dropped == ()
 
 
+@pytest.mark.parametrize("kind", ["list", "httpx", "urllib3", "multidict", "werkzeug", "starlette"])
+def test_lines_of_one_field_are_windows_in_their_order(kind: str) -> None:
+    fields = [("Limit", "9"), ("Remaining", "5"), ("Remaining", "6"), ("Reset", str(int(NOW) + 30))]
+    headers = KINDS[kind]([(f"X-RateLimit-{name}", value) for name, value in fields])
+    assert [quota.remaining for quota in decided(headers, status=200).quotas] == [5, 6]
+
+
+@pytest.mark.parametrize(("length", "wait"), [(8192, 9.0), (8193, 3.0)])
+def test_what_is_too_long_to_be_looked_at_does_not_grow(length: int, wait: float) -> None:
+    assert decided([("Retry-After", "3".ljust(length)), ("Retry-After", "9")]).wait == wait
+
+
 @pytest.mark.parametrize("package", ["httpx", "urllib3", "elsewhere"])
 def test_what_only_looks_like_a_clients_headers_is_read_by_its_items(package: str) -> None:
     inside = {"_list": 3, "_container": 3} if package != "elsewhere" else {"_list": [], "_container": {}}
