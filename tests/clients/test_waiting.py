@@ -266,6 +266,64 @@ def test_cancelling_aiohttp_while_a_body_is_looked_into_leaves_the_key_and_the_o
         assert (len(server.requests), server.connections) == (2, 2)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_response_of_any_transport_is_closed_to_the_end_when_its_request_is_cancelled(backend: str) -> None:
+    """Closing may take a moment, in a task that may not wait any more."""
+    closed: list[bool] = []
+
+    class Stalled(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            looks.set()
+            await anyio.sleep_forever()
+            yield b""
+
+        async def aclose(self) -> None:
+            await anyio.sleep(0)
+            closed.append(True)
+
+    class Inner(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, headers={"Content-Type": "application/json"}, stream=Stalled())
+
+    async def scenario() -> None:
+        nonlocal looks
+        looks = anyio.Event()
+        transport = bide.httpx.AsyncTransport(READS_BODIES, inner=Inner(), limiter=False)
+        async with httpx.AsyncClient(transport=transport) as client, anyio.create_task_group() as group:
+            group.start_soon(client.get, "http://api.example/")
+            await looks.wait()
+            group.cancel_scope.cancel()
+
+    looks: anyio.Event
+    anyio.run(scenario, backend=backend)
+    assert closed == [True]
+
+
+def test_what_aiohttps_middleware_tells_a_store_is_told_to_the_end_in_a_cancelled_task() -> None:
+    told: list[bool] = []
+
+    async def scenario() -> None:
+        begun, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def tell() -> None:
+            begun.set()
+            await go_on.wait()
+            told.append(True)
+            ended.set()
+
+        task = asyncio.ensure_future(bide.aiohttp._unbroken(tell()))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        async with asyncio.timeout(SOON_SECONDS):
+            await ended.wait()
+
+    asyncio.run(scenario())
+    assert told == [True]
+
+
 WAITS_UNTIL_INTERRUPTED = """
 import signal, sys, urllib.request
 import bide, httpx, requests
