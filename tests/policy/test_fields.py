@@ -68,6 +68,9 @@ NUMBER_ROWS = [
     ("number", "--1", None),
     ("grouped", "1,200.00", 1200.0),
     ("grouped", "12", 12),
+    ("grouped", "123,456", 123456),
+    ("grouped", "1" * 32, int("1" * 32)),
+    ("grouped", "1" * 33, None),
     ("grouped", "1,234,567", 1234567),
     ("grouped", "1,20", None),
     ("grouped", "1234,567", None),
@@ -210,6 +213,7 @@ def test_a_month_ends_where_the_calendar_ends_it(year: int, month: int) -> None:
         ("00", "Fri, 31 Dec 1999 23:59:59 GMT", 2000),
         ("99", "Sat, 01 Jan 2000 00:00:00 GMT", 1999),
         ("10", "Sun, 01 Jan 2090 00:00:00 GMT", 2110),
+        ("90", "Tue, 01 Jan 2030 00:00:00 GMT", 1990),
     ],
 )
 def test_the_year_of_an_rfc_850_date_is_the_nearest_that_is_not_50_years_ahead(
@@ -324,6 +328,7 @@ def test_a_list_is_split_outside_quotes_and_no_further_than_its_bound() -> None:
 def test_the_comma_of_a_date_does_not_separate() -> None:
     dates = ["Tue, 14 Nov 2023 22:13:50 GMT", "Tuesday, 14-Nov-23 22:13:50 GMT"]
     assert dates_and_delays(", ".join([*dates, "5"])) == [*dates, "5"]
+    assert dates_and_delays(", ".join(["5", *dates])) == ["5", *dates]
 
 
 def test_parameters_are_read_loosely_and_a_part_that_is_none_spoils_them() -> None:

@@ -99,6 +99,13 @@ def test_a_value_of_json_is_read_as_a_field_would_be(value: object, wait: float 
     assert (decision.wait if decision.source == "body" else None) == wait
 
 
+@pytest.mark.parametrize(("length", "bucket"), [(8192, "b" * 100), (8193, None)])
+def test_a_text_of_json_has_8192_characters_at_most(length: int, bucket: str | None) -> None:
+    window = Window(remaining=Field(body="left"), bucket=Field(body="name"))
+    (quota,) = read(200, {}, {"left": 1, "name": "b" * length}, windows=(window,)).quotas
+    assert quota.bucket == bucket
+
+
 @pytest.mark.parametrize(
     ("value", "limit"),
     [

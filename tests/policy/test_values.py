@@ -231,6 +231,16 @@ def test_a_field_is_read_or_dropped_never_both() -> None:
     ]
 
 
+def test_the_first_reply_of_a_process_may_have_an_empty_date() -> None:
+    program = """if True:
+        import bide
+        fields = {"Date": "", "X-RateLimit-Limit": "9", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "130"}
+        print(bide.decide(bide.Reply(429, fields), bide.CLEVER, now=100.0, draw=0.0).wait)
+    """
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "30.0\n"
+
+
 def test_importing_the_policy_is_light() -> None:
     """Neither dataclasses nor typing nor re: they would cost more than the package."""
     program = "import sys; import bide.policy; print(*sys.modules)"

@@ -44,7 +44,7 @@ class Source:
 
     __slots__ = ("_json", "_server", "body", "by_date", "found", "now", "recorder")
 
-    memo: tuple[str | bytes, float] = ("", 0.0)
+    memo: tuple[str | bytes | None, float] = (None, 0.0)
     """The last Date that was read: replies of one second carry the same text. A pure function's memory."""
 
     def __init__(
