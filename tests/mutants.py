@@ -65,7 +65,12 @@ TESTS = {
     "bide.policy._fields": (EDGES, "tests/policy/test_fields.py", CASES),
     "bide.policy._headers": ("tests/policy/test_headers.py", "tests/policy/test_replies.py", *WALK),
     "bide.policy._policy": ("tests/policy/test_values.py", *WALK, "tests/policy/test_headers.py", CASES),
-    "bide.policy._reply": ("tests/policy/test_values.py", "tests/policy/test_replies.py", *WALK),
+    "bide.policy._reply": (
+        "tests/policy/test_values.py",
+        "tests/policy/test_replies.py",
+        "tests/policy/test_headers.py",
+        *WALK,
+    ),
     "bide.policy._source": (*WALK, "tests/policy/test_headers.py", "tests/policy/test_texts.py", CASES),
     "bide.policy._status": ("tests/policy/test_values.py", *WALK),
     "bide.policy._structured": ("tests/policy/test_structured.py",),

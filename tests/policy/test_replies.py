@@ -428,6 +428,15 @@ def test_what_an_exception_carries_is_looked_at_seven_deep(carriers: int, failur
     assert failure_of(exception) is failure
 
 
+@pytest.mark.parametrize("nonsense", ["", "GET /", b"GET", None, 3])
+def test_a_method_that_is_no_token_is_looked_for_elsewhere(nonsense: object) -> None:
+    request = type("Request", (), {"method": nonsense})()
+    response = type("Response", (), {"status": 500, "headers": {}, "request": request, "method": "post"})()
+    assert method_of(response) == "POST"
+    del type(response).method
+    assert method_of(response) is None
+
+
 # Replies made by hand --------------------------------------------------------------------------------------
 
 
