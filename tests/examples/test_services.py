@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+import bide
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 UVICORN = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0"]
@@ -24,7 +26,7 @@ GUNICORN = [
     "127.0.0.1:0",
     "--preload",
     "--workers",
-    "2",
+    "2" if bide.IMPLEMENTATION == "native" else "1",  # the twin cannot share
 ]
 
 

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_allow_admits_uncounted(mortal: Any) -> None:
     assert [limiter.try_acquire("a") for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize("module", ["_compiled", "_pure"])
+@pytest.mark.parametrize("module", ["_compiled", "_pure"] if find_spec("bide._native") else ["_pure"])
 def test_local_counts_its_share_in_each_process(mortal: Any, module: str) -> None:
     implementation: ModuleType = importlib.import_module(f"bide.limiter.{module}")
     url = on(mortal, on_error="local", share=0.25)

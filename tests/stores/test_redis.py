@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,11 +26,12 @@ from bide.limiter._window import ENDED, FULL
 SECRET_KEY = "Bearer sk-live-4242"
 
 
-@pytest.fixture(params=["native", "pure"])
+MODULES = {"native": "bide.limiter._compiled", "pure": "bide.limiter._pure"}
+
+
+@pytest.fixture(params=MODULES if find_spec("bide._native") else ["pure"])
 def implementation(request: pytest.FixtureRequest) -> ModuleType:
-    return importlib.import_module(
-        {"native": "bide.limiter._compiled", "pure": "bide.limiter._pure"}[request.param]
-    )
+    return importlib.import_module(MODULES[request.param])
 
 
 def query_of(url: str) -> str:
