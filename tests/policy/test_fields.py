@@ -96,6 +96,7 @@ NUMBER_ROWS = [
     ("duration", "1.5h", 5400.0),
     ("duration", "3us", 3e-6),
     ("duration", "3\u00b5s", 3e-6),
+    ("duration", "3\u03bcs", 3e-6),
     ("duration", "9ns", 9e-9),
     ("duration", "6 minutes", None),
     ("duration", "5", None),
@@ -214,6 +215,7 @@ def test_a_month_ends_where_the_calendar_ends_it(year: int, month: int) -> None:
         ("99", "Sat, 01 Jan 2000 00:00:00 GMT", 1999),
         ("10", "Sun, 01 Jan 2090 00:00:00 GMT", 2110),
         ("90", "Tue, 01 Jan 2030 00:00:00 GMT", 1990),
+        ("00", "Wed, 01 Jun 2050 00:00:00 GMT", 2100),
     ],
 )
 def test_the_year_of_an_rfc_850_date_is_the_nearest_that_is_not_50_years_ahead(
