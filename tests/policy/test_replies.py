@@ -19,7 +19,7 @@ import urllib3
 from aiohttp.client_reqrep import ConnectionKey
 
 from bide.policy import CLEVER, HTTP, Action, Decision, Failure, Reason, Reply, decide, failure_of
-from bide.policy._reply import method_of
+from bide.policy._reply import method_of, sent_idempotency_key
 
 NOW = 1700000000.0
 LINES = [
@@ -435,6 +435,32 @@ def test_a_method_that_is_no_token_is_looked_for_elsewhere(nonsense: object) -> 
     assert method_of(response) == "POST"
     del type(response).method
     assert method_of(response) is None
+
+
+def test_the_method_of_an_exception_is_that_of_the_response_that_it_carries() -> None:
+    response = type("Response", (), {"method": "PATCH"})()
+    assert method_of(type("Failed", (Exception,), {"response": response})()) == "PATCH"
+    assert method_of(type("Failed", (Exception,), {"response": None})()) is None
+    itself = type("Failed", (Exception,), {})()
+    itself.response = itself
+    assert method_of(itself) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "keyed"),
+    [
+        ({"Idempotency-Key": "a"}, True),
+        ({"idempotency-key": "a"}, True),
+        ({"Idempotency-Key": ""}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_an_idempotency_key_is_found_in_either_letter_case_of_a_plain_mapping(
+    headers: object, keyed: bool
+) -> None:
+    request = type("Request", (), {"headers": headers})()
+    assert sent_idempotency_key(type("Response", (), {"request": request})()) is keyed
 
 
 # Replies made by hand --------------------------------------------------------------------------------------
