@@ -72,7 +72,7 @@ TESTS = {
         *WALK,
     ),
     "bide.policy._source": (*WALK, "tests/policy/test_headers.py", "tests/policy/test_texts.py", CASES),
-    "bide.policy._status": ("tests/policy/test_values.py", *WALK),
+    "bide.policy._status": (EDGES, "tests/policy/test_values.py", "tests/policy/test_clever.py"),
     "bide.policy._structured": ("tests/policy/test_structured.py",),
     "bide.policy._types": ("tests/policy/test_values.py", *WALK),
     "bide.policy._wait": (*WALK, "tests/policy/test_texts.py", "tests/policy/test_values.py", CASES),

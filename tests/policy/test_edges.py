@@ -306,6 +306,46 @@ def test_decide_and_explain_read_the_same_numbers(prefix: str, limit: str, read:
     assert decision.quotas[0].limit == read
 
 
+REASONS = {
+    400: "bad_request", 401: "invalid_auth", 403: "forbidden", 404: "not_available", 408: "request_timeout",
+    409: "conflict", 410: "not_available", 413: "too_large", 425: "too_early", 429: "rate_limited",
+    501: "not_implemented", 505: "not_implemented", 510: "not_implemented", 511: "invalid_auth",
+}  # fmt: skip
+CLASSES = {1: "ok", 2: "ok", 3: "redirect", 4: "client_error", 5: "server_error"}
+
+
+def test_every_status_has_its_reason_and_its_advice() -> None:
+    plain = bide.Policy("plain", Dialect())
+    decisions = {status: bide.decide(bide.Reply(status), plain, draw=0.0) for status in range(100, 600)}
+    reasons = {status: str(decision.reason) for status, decision in decisions.items()}
+    assert reasons == {status: REASONS.get(status, CLASSES[status // 100]) for status in range(100, 600)}
+    told_apart = {
+        status
+        for status in decisions
+        if decisions[status].advice != decisions[status // 100 * 100 + 99].advice
+    }
+    assert told_apart == {*REASONS, 506, 508}
+
+
+def test_without_a_wait_a_post_is_repeated_where_the_status_says_that_the_server_did_not_act() -> None:
+    plain = bide.Policy("plain", Dialect(refused_when=()))
+    decisions = {
+        status: bide.decide(bide.Reply(status, method="POST"), plain, draw=0.0) for status in range(100, 600)
+    }
+    assert {status for status, decision in decisions.items() if decision.action is bide.Action.RETRY} == {
+        425,
+        429,
+    }
+
+
+@pytest.mark.parametrize("status", [100, 599])
+def test_a_rule_is_of_a_status_of_three_digits(status: int) -> None:
+    assert bide.policy.Rule(status, bide.Action.FAIL, bide.Reason.OK, "").status == status
+    for beyond in (99, 600):
+        with pytest.raises(ValueError, match="100 to 599"):
+            bide.policy.Rule(beyond, bide.Action.FAIL, bide.Reason.OK, "")
+
+
 # The quick look: what is read without detours, so that the usual reply costs little -----------------------------
 
 ALL, LEFT, RESET = Field("all"), Field("left"), Field("reset", ("unix_seconds",))
