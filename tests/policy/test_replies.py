@@ -476,6 +476,8 @@ def test_an_idempotency_key_is_found_in_either_letter_case_of_a_plain_mapping(
         (TypeError, {"status": 429, "headers": "Retry-After: 3"}, "mapping or a list of pairs"),
         (TypeError, {"status": 429, "headers": 3}, "mapping or a list of pairs"),
         (TypeError, {"status": 429, "headers": ["Retry-After"]}, "pairs of a name and a value"),
+        (TypeError, {"status": 429, "headers": [("Retry-After", "3", "4")]}, "pairs of a name and a value"),
+        (TypeError, {"status": 429, "headers": ["ab"]}, "pairs of a name and a value"),
         (TypeError, {"status": 429, "headers": {"Retry-After": 3}}, "write '30', not 30"),
         (TypeError, {"status": 429, "headers": {3: "x"}}, "str or bytes"),
         (TypeError, {"status": 429, "method": b"GET"}, "method is a str"),
