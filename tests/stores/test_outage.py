@@ -7,7 +7,8 @@ import re
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -318,6 +319,28 @@ def test_the_permissions_that_the_documentation_lists_are_enough(kind: str, mort
         barred.take("a")
 
 
+@contextmanager
+def talking(answer: bytes) -> Iterator[int]:
+    """A server that answers everything with the same octets; its port."""
+
+    def talk(listener: socket.socket) -> None:
+        with suppress(OSError):  # closed in the end
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    while connection.recv(65_536):
+                        connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, args=(listener,))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -331,29 +354,27 @@ def test_the_permissions_that_the_documentation_lists_are_enough(kind: str, mort
 def test_a_server_that_speaks_something_else_is_a_failure_in_words(
     kind: str, answer: bytes, blocks: bool
 ) -> None:
-    def talk(listener: socket.socket) -> None:
-        with suppress(OSError):  # closed in the end
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    while connection.recv(65_536):
-                        connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=talk, args=(listener,))
-        thread.start()
-        port = listener.getsockname()[1]
+    with talking(answer) as port:
         limiter = bide.Limiter("1/second", store=f"{kind}://127.0.0.1:{port}?timeout=20")
         try:
             with pytest.raises(bide.StoreError, match=f"127.0.0.1:{port}: ") as raised:
                 _ = limiter.take("a") if blocks else asyncio.run(limiter.take_async("a"))
         finally:
             limiter.store.close()
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
     assert re.search("protocol", str(raised.value), re.IGNORECASE)
     assert str(raised.value).isprintable()
     assert limiter.store.stats().failures == 1
+
+
+def test_a_server_that_says_the_password_back_finds_no_echo(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with talking(b"-NO nobody:correct horse is known here\r\n") as port:
+        limiter = bide.Limiter("1/second", store=f"{kind}://:correct%20horse@127.0.0.1:{port}?timeout=20")
+        with pytest.raises(bide.StoreError, match=r"NO nobody:\*\*\* is known here"):
+            limiter.take("a")
+        limiter.store.close()
+    assert "horse" not in caplog.text
 
 
 def test_a_real_cluster_node_takes_every_call(kind: str, tmp_path: Any, counting_servers: Any) -> None:

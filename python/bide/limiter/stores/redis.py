@@ -20,7 +20,7 @@ from collections.abc import Generator, Sequence
 from hashlib import blake2b
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from bide.errors import StoreError
 from bide.limiter._limit import StoreStats
@@ -185,10 +185,12 @@ class RedisStore:
             blocking = [client for client in both if not is_asynchronous(client)]
             others = [client for client in both if is_asynchronous(client)]
             self._place = f"{self.library_name} client"
+            self._password = ""
             self._wire: Any = self._client_wire(blocking, False)
             self._make_asynchronous: Any = lambda: self._asynchronous_client_wire(others)
         else:
             url, self._place = self._checked(where)
+            self._password = unquote(urlsplit(where).password or "")
             if cluster:
                 self._wire = ClientWire(self._library, lambda: self._cluster(self._library.module, url), True)
                 self._make_asynchronous = lambda: AsyncClientWire(
@@ -322,7 +324,7 @@ class RedisStore:
 
     def _failed(self, error: Exception) -> StoreError:
         self._doubt()
-        text = said_of(error, self.timeout)
+        text = said_of(error, self.timeout, self._password)
         self._breaker.failed(text)
         return StoreError(f"store {self}: {text}")
 
@@ -390,9 +392,10 @@ ADVICE = {
 }
 
 
-def said_of(error: Exception, timeout: float) -> str:
-    """What went wrong and what to do, in one line, without any secret."""
-    text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+def said_of(error: Exception, timeout: float, password: str) -> str:
+    """What went wrong and what to do, in one line, without any secret: a server may say the password back."""
+    text = str(error).replace(password or "\0", "***")
+    text = text.splitlines()[0][:200] if text else type(error).__name__
     word = text.partition(" ")[0]
     kind = type(error).__name__
     if isinstance(error, TimeoutError) or kind == "TimeoutError":
