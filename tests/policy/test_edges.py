@@ -28,6 +28,7 @@ def test_the_defaults_that_everybody_gets() -> None:
     assert Budget() == Budget(ratio=0.2, floor=100, period=10.0, since=None, requests=0, retries=0)
     assert (bide.HTTP.retries, bide.HTTP.max_wait, bide.HTTP.resume_after) == (4, 120.0, 300.0)
     assert (bide.HTTP.default_wait, bide.HTTP.deadline, bide.HTTP.window) == (None, None, None)
+    assert (bide.CLEVER.backoff, bide.CLEVER.window) == (Backoff(1.0, 16.0, "spread"), 60.0)
     assert Dialect() == Dialect(
         windows=(), waits=(Field("retry-after", ("whole_seconds", "http_date")),), combine="first",
         refused_when=(When(status=(429,)),), final=(), override=(), wait_on_success=False, clock="date", margin=0.0,
@@ -59,6 +60,8 @@ def test_the_defaults_that_everybody_gets() -> None:
         (lambda value: Backoff(cap=value), 0.5, 0.49),
         (lambda value: Dialect(margin=value), 60.0, 60.5),
         (lambda value: bide.HTTP.replace(deadline=value), 366 * 86_400.0, 366 * 86_400.5),
+        (lambda value: bide.HTTP.replace(deadline=value), 0.0, -0.1),
+        (lambda value: bide.HTTP.replace(max_wait=value), 0.5, -0.1),
         (lambda value: bide.HTTP.replace(retries=value), 0, -1),
         (lambda value: bide.decide(bide.Reply(200), now=value), 99_999_999_999.9, 1e11),
         (lambda value: bide.decide(bide.Reply(200), elapsed=value), 99_999_999_999.9, 1e11),
@@ -205,7 +208,7 @@ def test_a_moment_that_is_past_by_366_days_is_believed_to_be_past(date: str, sou
 def test_a_leaky_bucket_states_a_wait_only_where_it_can(
     available: str, rate: str, wait: float | None
 ) -> None:
-    dialect = Dialect(waits=(Refill(available=Field("a"), rate=Field("r")),))
+    dialect = Dialect(waits=(Field("none", ("seconds",)), Refill(available=Field("a"), rate=Field("r"))))
     decision = bide.decide(
         bide.Reply(429, {"a": available, "r": rate}), bide.Policy("x", dialect, max_wait=1e9), draw=0.0
     )
