@@ -182,7 +182,7 @@ def test_a_window_with_quota_left_is_never_waited_for() -> None:
 
 def test_a_window_of_unknown_remaining_counts_as_used_up_on_a_refusal_only() -> None:
     headers = {"X-RateLimit-Limit": "100", "X-RateLimit-Reset": "57"}
-    assert http(429, headers).wait == 57.0
+    assert http(429, headers).wait == http(503, headers).wait == 57.0
     assert http(200, headers).wait == 0.0
     assert http(500, headers).source == "backoff"
 
