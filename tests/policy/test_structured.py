@@ -108,6 +108,7 @@ ROWS: list[tuple[str, str, object]] = [
     ("item", "1234567890123.1", None),
     ("item", "1.1234", None),
     ("item", "-0.5", (-0.5, {})),
+    ("item", "-.5", None),
     ("item", "1.123", (1.123, {})),
     ("item", '%"a b~"', (DisplayString("a b~"), {})),
     ("item", '" ~"', (" ~", {})),
