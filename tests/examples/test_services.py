@@ -25,6 +25,9 @@ GUNICORN = [
     "--bind",
     "127.0.0.1:0",
     "--preload",
+    # A worker that is told to stop while it begins does not hear it: it is killed after so many seconds.
+    "--graceful-timeout",
+    "5",
     "--workers",
     "2" if bide.IMPLEMENTATION == "native" else "1",  # the twin cannot share
 ]

@@ -194,7 +194,8 @@ def test_many_tasks_get_no_more_than_the_limit_of_each_window(make: Make) -> Non
         await asyncio.gather(*(limiter.acquire_async("a") for _ in range(12)))
         return loop.time() - began
 
-    assert asyncio.run(all_of_them()) >= 0.150
+    # Three whole windows, the first of which began in the millisecond of its first call.
+    assert asyncio.run(all_of_them()) > 0.149
 
 
 def test_a_slot_waits_on_entry_and_gives_nothing_back(make: Make, clock: FakeClock) -> None:
