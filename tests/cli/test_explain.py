@@ -111,6 +111,7 @@ def test_every_policy_explains_a_response_to_people_and_to_programs(run_here: Ru
          "by its headers"),
         ([], b"HTTP/1.1 429 X\nanthropic-ratelimit-requests-remaining: 0\n\n", "anthropic", "by its headers"),
         ([], b"HTTP/1.1 500 X\n\n", "http", "no field"),
+        ([], b"HTTP/1.1 429 X\nRetry-After: 7\nX-RateLimit-Remaining: 0\n\n", "http", "by its shape, which is common"),
         ([], b"HTTP/1.1 200 OK\nDate: Tue, 11 Mar 2014 02:50:50 GMT\nX-RateLimit-Reset: 1394506274\n"
          b"X-RateLimit-Limit: 1200\nX-RateLimit-Remaining: 1199\nX-RateLimit-Bucket: abc123\n\n", "clever",
          "by its headers: x-ratelimit-bucket"),

@@ -79,12 +79,15 @@ def _by_shape(response: Recorded) -> Choice:
         return Choice(bide.HTTP, "no field of it tells another")
     best = [name for name in ranked if scores[name] * MARGIN >= scores[ranked[0]]]
     fields = sorted(wanted[best[0]] & sent - UNTELLING)
-    if len(best) > 1:
-        readings = {_reading(load(name), reply, response) for name in best}
-        if len(readings) > 1 or _reading(bide.HTTP, reply, response) in readings:
-            return Choice(
-                bide.HTTP, "by its shape, which is common", tuple(name for name in best if name != "http")
-            )
+    readings = {_reading(load(name), reply, response) for name in best}
+    as_http = _reading(bide.HTTP, reply, response)
+    # One that is known by nothing but what many send, and reads it as they do, is a guess.
+    is_common = set(fields) <= wanted[bide.HTTP.name] and scores[best[0]] < NAMED
+    if (len(best) > 1 and (len(readings) > 1 or as_http in readings)) or (
+        is_common and readings == {as_http}
+    ):
+        others = tuple(name for name in best if name != bide.HTTP.name)
+        return Choice(bide.HTTP, "by its shape, which is common", others)
     told = f"by its headers: {', '.join(fields[:3])}" if fields else "by its shape"
     return Choice(load(best[0]), told, tuple(best[1:]))
 
