@@ -78,8 +78,9 @@ def test_a_client_of_bide_is_never_refused_and_waits_no_longer_than_windows_last
     with httpx.Client(transport=transport) as client:
         assert [client.get(url).status_code for _ in range(12)] == [200] * 12
     assert not refused
-    # Twelve requests wait for two windows at most; an end in whole seconds is up to one second late.
-    assert sum(waits) < 4.5
+    # A second is stated as up to three: the reset is rounded up, the server's Date down, and some renew that once a
+    # second, or later when they are busy.
+    assert max(waits) <= 4.0
 
 
 def test_several_limits_are_read_as_several_windows(limited: Callable[..., str]) -> None:
