@@ -362,7 +362,8 @@ class Gate(Generic[Request, Text]):
         return self._entry(request, rule, rule.take(key))
 
     async def enter_async(self, request: Request) -> Entry[Text] | tuple[bool, None, Outcome] | None:
-        """As ``enter``, for an event loop: needed where ``takes_trips``."""
+        """As ``enter``, for an event loop: needed where ``takes_trips``. The lines are written twice, because a
+        function for them would be one more call of every request."""
         rule = self._only or self._rule_of(request)
         if rule is None:
             return None

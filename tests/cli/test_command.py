@@ -173,7 +173,9 @@ def test_without_its_extra_the_command_line_says_what_to_install(tmp_path: Path)
 
 
 def test_bench_measures_both_and_gives_a_verdict_in_words(run_here: Run) -> None:
+    before = sum(os.times()[:4])
     ran = run_here("bench", "--seconds", "0.2")
+    assert sum(os.times()[:4]) - before < 20.0, "of processor time, its processes included"
     assert ran.code == 0
     document = json.loads(run_here("bench", "--seconds", "0.1", "--json").out)
     measured = {frozenset(row) for row in document["nanoseconds"].values()}

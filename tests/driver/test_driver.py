@@ -393,8 +393,8 @@ def test_a_body_that_no_rule_asks_for_is_left_alone(policy: bide.Policy, respons
     assert not any(isinstance(step, Look) for step in done)
 
 
-class BlockingRemoteLimiter:
-    """A limiter whose calls take a round trip, for who may block."""
+class CountedElsewhere:
+    """A limiter whose calls take a round trip."""
 
     class store:
         is_remote = True
@@ -402,6 +402,10 @@ class BlockingRemoteLimiter:
     def __init__(self, limiter: bide.Limiter) -> None:
         self._limiter = limiter
         self.calls: list[str] = []
+
+
+class BlockingRemoteLimiter(CountedElsewhere):
+    """For who may block."""
 
     def __getattr__(self, name: str) -> Any:
         assert not name.endswith("_async")
@@ -423,15 +427,8 @@ def test_an_interrupted_first_request_gives_a_key_that_is_counted_elsewhere_back
     assert limiter.contact(driver.key_of(GET)).allowed
 
 
-class RemoteLimiter:
-    """A limiter whose calls take a round trip: on an event loop only their twins may be used."""
-
-    class store:
-        is_remote = True
-
-    def __init__(self, limiter: bide.Limiter) -> None:
-        self._limiter = limiter
-        self.calls: list[str] = []
+class RemoteLimiter(CountedElsewhere):
+    """On an event loop only the twins of its calls may be used."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "contact":
